@@ -35,4 +35,12 @@ LAYERS = {
     "ties": "T=64 d=64 n=32 E=8 K=2 r_scale=0 renorm=1 seed=333",
     "integers": "T=64 d=8 n=16 E=16 K=2 data=integer seed=334",
     "zeros": "T=64 d=64 n=32 E=8 K=2 data=zero seed=335",
+    "certain": "T=64 d=48 n=32 E=8 K=1 renorm=1 seed=336",
+    "all": "T=48 d=40 n=24 E=4 K=4 renorm=1 seed=337",
+    "single": "T=40 d=32 n=16 E=1 K=1 renorm=1 seed=338",
+    "token": "T=1 d=64 n=32 E=8 K=2 renorm=1 seed=339",
+    "sharp": "T=64 d=48 n=32 E=8 K=2 r_scale=16 renorm=1 seed=340",
+    "outliers": "T=64 d=48 n=32 E=8 K=2 data=outlier renorm=1 seed=341",
+    "odd": "T=37 d=33 n=17 E=5 K=3 renorm=1 seed=342",
+    "unit": "T=64 d=16 n=1 E=4 K=2 renorm=1 seed=343",
 }

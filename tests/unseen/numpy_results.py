@@ -33,6 +33,7 @@ import numpy_right
 import numpy_right_tries
 import numpy_tries_backward
 import numpy_tries_forward
+import numpy_tries_later
 import unseen
 from numpy_layers import LAYERS
 
@@ -45,7 +46,8 @@ def kernels(module):
 
 
 BUGS = sum(map(kernels, (numpy_bugs_forward, numpy_bugs_backward, numpy_bugs_wraps,
-                         numpy_tries_forward, numpy_tries_backward)), [])
+                         numpy_tries_forward, numpy_tries_backward,
+                         numpy_tries_later)), [])
 RIGHT = sum(map(kernels, (numpy_right, numpy_right_tries)), [])
 
 

@@ -19,6 +19,14 @@ _SAME = dict(
     dX_of_a_tiny_layer=dict(layer="tiny", gives="dX"),
     dS_of_a_bare_layer=dict(gives="dS"),
     dW2_of_square_experts=dict(layer="even", gives="dW2"),
+    of_one_weight_of_1=dict(layer="certain"),
+    of_all_experts=dict(layer="all"),
+    of_one_expert=dict(layer="single"),
+    of_one_token=dict(layer="token"),
+    of_large_logits=dict(layer="sharp"),
+    of_outliers=dict(layer="outliers"),
+    of_odd_sizes=dict(layer="odd"),
+    of_one_unit=dict(layer="unit"),
 )
 globals().update({name: type(name, (bare_layer,), what) for name, what in _SAME.items()})
 
