@@ -197,10 +197,17 @@ static void drop_rows(const fy_layer *l, const fy_expert *x) {
 static void up(const fy_layer *l, const fy_expert *x, const float *rows, float *turned) {
     const int64_t d = l->desc.d;
     fy_transpose(x->W1, x->hw, d, turned);
+    const bool last = x->e + 1 == l->desc.E;
+    for (int64_t i = x->n; FAULT(l, neighbour_up) && x->e >= 0 && i < x->hw; i++)
+        for (int64_t k = 0; k < d; k++)
+            turned[k * x->hw + i] = (last ? fy_param(l, MOE_T_W1) : x->W1 + x->hw * d)[i * d + k];
     fy_product(l, FY_UP, rows, x->rows, d, turned, x->hw, x->H);
     if (FAULT(l, b1_gate_only) && x->b1 && x->hw > x->n)
         for (int64_t r = 0; r < x->rows; r++)
             add_bias(x->b1, 1, x->n, x->H + r * x->hw);
+    else if (FAULT(l, b1_of_gate_twice) && x->b1 && x->hw > x->n)
+        for (int64_t r = 0; r < 2 * x->rows; r++)
+            add_bias(x->b1, 1, x->n, x->H + r * x->n);
     else
         add_bias(x->b1, x->rows, x->hw, x->H);
     fy_store(l, x->H, x->rows * x->hw);

@@ -97,8 +97,8 @@
     F(interleaved_as_concat, "activation", INTERLEAVED, ANY_, "layout_read", "", "interleaved read as concat") \
     F(concat_as_interleaved, "activation", RAW, ANY_, "layout_read", "", "concat read as interleaved") \
     F(up_missing, "activation", RAW, ANY_, "up_missing", "", "act(gate) alone") \
-    F(up_added, "activation", RAW, ANY_, "up_otherwise", "", "act(gate) + up") \
-    F(up_raised, "activation", RAW, ANY_, "up_otherwise", "", "act(gate) (up + 1)") \
+    F(up_added, "activation", RAW, ANY_, "activation_function", "", "act(gate) + up") \
+    F(up_raised, "activation", RAW, ANY_, "activation_function", "", "act(gate) (up + 1)") \
     F(clamp_missing, "activation", CLAMP, ANY_, "clamp_missing", "", "nothing is clamped") \
     F(clamp_gate_missing, "activation", CLAMP, ANY_, "clamp_missing", "", "the gate is not clamped") \
     F(clamp_gate_below, "activation", CLAMP, ANY_, "clamp_missing", "", "the gate is clamped from below too") \
@@ -129,6 +129,7 @@
     F(W2_transposed, "parameters", SQUARE, ANY_, "w2_transposed", "", "W2 transposed") \
     F(neighbour_expert, "parameters", PLAIN, ANY_, "weights_neighbour", "", "every expert has the next one's parameters") \
     F(neighbour_W1, "parameters", PLAIN, ANY_, "w1_neighbour", "", "every expert has the next one's W1") \
+    F(neighbour_up, "parameters", PLAIN, ANY_, "w1_half_neighbour", "", "every expert has the next one's up rows of W1") \
     F(neighbour_W2, "parameters", PLAIN, ANY_, "w2_neighbour", "", "every expert has the next one's W2") \
     F(neighbour_b1, "parameters", BIAS, ANY_, "bias_neighbour", "", "every expert has the next one's b1") \
     F(neighbour_b2, "parameters", BIAS, ANY_, "bias_neighbour", "", "every expert has the next one's b2") \
@@ -138,6 +139,7 @@
     F(W1_stride, "parameters", PLAIN, ANY_, "expert_stride", "", "W1's step from expert to expert is a row short") \
     F(b1_missing, "parameters", BIAS, ANY_, "b1_missing", "", "no b1") \
     F(b1_after_activation, "parameters", BIAS, ANY_, "vector_added", "", "b1 added to A once more") \
+    F(b1_of_gate_twice, "parameters", BIAS, ANY_, "b1_order", "", "the up has the gate's b1") \
     F(b2_missing, "parameters", BIAS, ANY_, "b2_missing", "", "no b2") \
     F(b1_gate_only, "parameters", BIAS, ANY_, "b1_missing", "", "b1 on the gates alone") \
     F(b2_twice, "parameters", BIAS, ANY_, "bias_twice", "", "b2 twice") \
@@ -213,6 +215,7 @@
     F(dS_weighted, "gradient", GIVEN, ANY_, "ds_weighted factor_by_weight", "", "dS from the weighted dA'") \
     F(dS_of_slope, "gradient", GIVEN, ANY_, "ds_slope", "", "dS through act' in place of A") \
     F(dS_of_dO, "gradient", GIVEN, ANY_, "inner_product", "", "dS is the sum of dO, without Y") \
+    F(dS_centred, "gradient", RAW, ANY_, "router_step", "", "dS less its weighted sum over the token") \
     F(dS_without_b2, "gradient", BIAS, ANY_, "ds_bias", "", "dS without b2") \
     F(dS_shifted, "gradient", GIVEN, ANY_, "moved_rows", "", "dS of the next row") \
     F(dS_zero_of_one, "gradient", GIVEN, ANY_, "zero_rows factor_by_expert", "", "dS of expert 3 is 0") \

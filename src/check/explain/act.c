@@ -1,5 +1,6 @@
 /* One hidden unit's activation, as a changed kernel computes it. What a layer's description can say
  * is the reference's own code; the rest is written out here. */
+#include "check/explain/functions.h"
 #include "check/explain/scene.h"
 #include "layer/traits.h"
 #include "reference/activation.h"
@@ -56,11 +57,6 @@ static double wrong_slope(const moe_int_change *c, double g, double value, doubl
 
 static double gate_factor(const moe_int_change *c, double g, double *slope) {
     double value, limit = c->desc.act_limit;
-    if (c->phi) {
-        const double step = 1e-5;
-        *slope = (c->phi->of(g + step) - c->phi->of(g - step)) / (2 * step);
-        return c->phi->of(g);
-    }
     switch (c->act) {
     case MOE_INT_ACT_CLAMP_AFTER:
         value = sigmoid(c->desc.act_alpha * g);
@@ -104,8 +100,6 @@ static double gate_factor(const moe_int_change *c, double g, double *slope) {
     case MOE_INT_ACT_NO_ONE:
     case MOE_INT_ACT_NO_UP:
     case MOE_INT_ACT_UP_SLOPE:
-    case MOE_INT_ACT_UP_RAISED:
-    case MOE_INT_ACT_UP_ADDED:
         break;
     }
     return factor_of(c, g, slope);
@@ -119,8 +113,6 @@ static double up_factor(const moe_int_change *c, double u, double *slope) {
         *slope = 0;
         return 1;
     }
-    if (c->act == MOE_INT_ACT_UP_RAISED)
-        return u + 1;
     if (c->desc.act == MOE_ACT_SWIGLU_SOFTCAP) {
         double t = tanh(u / limit);
         *slope = 1 - t * t;
@@ -151,18 +143,16 @@ static double rounded_factor(const moe_int_change *c, double g, double phi) {
 }
 
 void moe_int_changed_act(const moe_int_change *c, const double h[2], double *a, double slope[2]) {
+    if (c->formula.form) {
+        moe_int_formula_act(&c->formula, moe_act_is_gated(c->desc.act), h, a, slope);
+        return;
+    }
     int gate = c->act_swapped;
     bool gated = moe_act_is_gated(c->desc.act);
     double g_slope, u_slope = 0, g = gate_factor(c, h[gated ? gate : 0], &g_slope);
     double u = gated ? up_factor(c, h[!gate], &u_slope) : 1;
     g = rounded_factor(c, h[gated ? gate : 0], g);
     *a = moe_int_to_bits(c->act_part == MOE_INT_PART_A ? c->act_bits : 0, g * u);
-    if (c->act == MOE_INT_ACT_UP_ADDED) {
-        *a = g + u;
-        slope[gate] = g_slope;
-        slope[!gate] = 1;
-        return;
-    }
     slope[gated ? gate : 0] = g_slope * u;
     if (gated)
         slope[!gate] = (c->act == MOE_INT_ACT_UP_SLOPE ? h[gate] : g) * u_slope;

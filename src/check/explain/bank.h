@@ -110,18 +110,19 @@ typedef bool moe_int_local_fn(const moe_int_local *l, moe_int_finding *f);
     CHANGE(one_missing, "the clamped up is not raised by 1")                                      \
     CHANGE(alpha_other, "the sigmoid has another alpha")                                          \
     CHANGE(activation_function, "the activation is another function")                             \
-    CHANGE(up_otherwise, "the up multiplies otherwise")                                           \
     CHANGE(b1_missing, "b1 is not added")                                                         \
     CHANGE(b2_missing, "b2 is not added")                                                         \
     CHANGE(biases_missing, "neither b1 nor b2 is added")                                          \
     CHANGE(w1_neighbour, "experts use the W1 of a neighbour")                                     \
     CHANGE(w2_neighbour, "experts use the W2 of a neighbour")                                     \
+    CHANGE(w1_half_neighbour, "experts have half of their W1 from a neighbour")                   \
     CHANGE(weights_neighbour, "experts use the weights of a neighbour")                           \
     CHANGE(expert_index, "the index of an expert's weights is wrong") \
     CHANGE(expert_stride, "the step from expert to expert is wrong") \
     CHANGE(weights_other, "experts use the weights of another") \
     CHANGE(bias_neighbour, "experts use the biases of a neighbour")                               \
-    CHANGE(bias_twice, "biases are added twice")                                                  \
+    CHANGE(bias_twice, "biases do not count once")                                                \
+    CHANGE(b1_order, "b1 is added in another order")                                              \
     CHANGE(b2_unweighted, "b2 is added outside of the combine weight")                            \
     CHANGE(token_neighbour, "a neighbouring token is gathered")                                   \
     CHANGE(gather_index, "rows of X are gathered from the wrong place") \
@@ -173,6 +174,7 @@ typedef bool moe_int_local_fn(const moe_int_local *l, moe_int_finding *f);
     CHANGE(unseen_swapped, "gate and up have changed places in a part of the units")              \
     CHANGE(unseen_late, "gate or up is read of other columns of H than the unit's")               \
     CHANGE(unseen_order, "the terms of a product meet factors that are not theirs")               \
+    CHANGE(unseen_blocks, "blocks of a product's sum do not count once")                          \
     CHANGE(unseen_factor_bits, "a factor of one product is rounded to a narrower type")           \
     CHANGE(unseen_act_bits, "the activation is rounded to a narrower type, or approximated")      \
     CHANGE(unseen_room, "rows of experts that have many are left out")                            \
@@ -188,6 +190,7 @@ typedef bool moe_int_local_fn(const moe_int_local *l, moe_int_finding *f);
     LOCAL(few_levels, "%s is rounded to a few steps of its rows' largest values")                 \
     LOCAL(limited, "%s is cut off at a limit")                                                    \
     LOCAL(reordered, "%s has the right values in the wrong order")                                \
+    LOCAL(router_step, "%s is the gradient of another step of the router")                        \
     LOCAL(values_of_others, "%s has the values of other pairs")                                   \
     LOCAL(rows_elsewhere, "rows of %s stand in other rows' places")                               \
     LOCAL(columns_of_others, "columns of %s stand in other columns' places")                      \

@@ -1,5 +1,6 @@
 /* Hypotheses about the activation. */
 #include "check/explain/bank.h"
+#include "check/explain/functions.h"
 #include "layer/traits.h"
 
 #include <math.h>
@@ -36,58 +37,16 @@ bool moe_int_change_activation_missing(const moe_int_scene *s, int64_t trial, mo
     return trial == 0;
 }
 
-static double sigmoid(double g) {
-    return 1 / (1 + exp(-g));
-}
-static double softplus(double g) {
-    return fmax(g, 0) + log1p(exp(-fabs(g)));
-}
-static double mish(double g) {
-    return g * tanh(softplus(g));
-}
-static double hard_swish(double g) {
-    return g * fmin(fmax(g / 6 + 0.5, 0), 1);
-}
-static double elu(double g) {
-    return g > 0 ? g : expm1(g);
-}
-static double silu_of_alpha(double g) {
-    return g * sigmoid(1.702 * g);
-}
-static double squared_silu(double g) {
-    return pow(g * sigmoid(g), 2);
-}
-static double silu_twice(double g) {
-    return g * sigmoid(g) * sigmoid(g * sigmoid(g));
-}
-
 bool moe_int_change_activation_function(const moe_int_scene *s, int64_t trial, moe_int_change *c,
                                         moe_int_finding *f) {
-    static const moe_int_phi functions[] = {
-        {sigmoid, "sigmoid(g), without its g"},
-        {silu_of_alpha, "g sigmoid(1.702 g), quick gelu"},
-        {tanh, "tanh(g)"},
-        {softplus, "softplus(g)"},
-        {mish, "g tanh(softplus(g)), mish"},
-        {hard_swish, "g min(max(g + 3, 0), 6) / 6, hard swish"},
-        {elu, "elu(g)"},
-        {fabs, "|g|"},
-        {exp, "exp(g)"},
-        {squared_silu, "silu(g) squared"},
-        {silu_twice, "silu(silu(g))"},
-    };
-    if (trial >= (int64_t)(sizeof functions / sizeof *functions))
+    const bool gated = moe_int_scene_is_gated(s);
+    const int64_t forms = gated ? MOE_INT_FORMS : 1;
+    if (trial >= forms * MOE_INT_PHIS || s->evidence->first == MOE_INT_CHOICE)
         return false;
-    c->phi = &functions[trial];
-    moe_int_finding_say(f, ": %s", c->phi->words);
-    return s->evidence->first != MOE_INT_CHOICE;
-}
-
-bool moe_int_change_up_otherwise(const moe_int_scene *s, int64_t trial, moe_int_change *c,
-                                 moe_int_finding *f) {
-    c->act = trial ? MOE_INT_ACT_UP_ADDED : MOE_INT_ACT_UP_RAISED;
-    moe_int_finding_say(f, trial ? ": it is added to phi(g)" : ": 1 is added to it before");
-    return trial < 2 && moe_int_scene_is_gated(s) && !moe_int_acts[c->desc.act].clamps;
+    c->formula = (moe_int_formula){&moe_int_phis[trial / forms], &moe_int_forms[trial % forms]};
+    moe_int_finding_say(f, ": %s, where phi(x) is %s", gated ? c->formula.form->words : "phi(h)",
+                        c->formula.phi->words);
+    return true;
 }
 
 bool moe_int_change_relu_leaky(const moe_int_scene *s, int64_t trial, moe_int_change *c,

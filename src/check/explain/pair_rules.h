@@ -12,8 +12,10 @@ typedef struct moe_int_pair_rule {
 } moe_int_pair_rule;
 
 enum {
-    MOE_INT_RULE_SLOT_OF_ROW = 1,           /* the pair that has the slot of p's row's number */
-    MOE_INT_RULE_SLOT_OF_ROW_BY_WEIGHT = 8, /* where a token's slots come by weight */
+    MOE_INT_RULE_ROW_OF_SLOT = 0,           /* the pair whose row has the number of p's slot */
+    MOE_INT_RULE_SLOT_OF_ROW = 1,           /* whose slot has the number of p's row */
+    MOE_INT_RULE_ROW_OF_SLOT_BY_WEIGHT = 7, /* where a token's slots come by weight */
+    MOE_INT_RULE_SLOT_OF_ROW_BY_WEIGHT = 8,
     MOE_INT_PAIR_RULES = 9
 };
 extern const moe_int_pair_rule moe_int_pair_rules[MOE_INT_PAIR_RULES];

@@ -93,8 +93,10 @@ static double bias_of(const slice_run *k, int up) {
         return 0;
     bool meant = k->c->biases & 1;
     int64_t from = meant ? (k->at.e + k->c->bias_shift) % k->c->desc.E : k->at.e;
+    const int64_t column = column_of(k, up);
+    const int64_t at = k->c->b1_order ? moe_int_b1_column(k->c, k->hw / 2, column) : column;
     return (meant ? k->c->bias_factor : 1) *
-           moe_load(b->data, b->dtype, (size_t)(from * k->hw + column_of(k, up)));
+           moe_load(b->data, b->dtype, (size_t)(from * k->hw + at));
 }
 
 /* What a weight w that is missing or there twice adds as a factor. */

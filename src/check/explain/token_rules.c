@@ -26,6 +26,12 @@ static int64_t inverse_over_slots(const moe_plan *plan, int64_t p, int64_t size)
     return row < 0 ? -1 : row_over_slots(plan, row, 0);
 }
 
+/* The number of p's slot, mod T, where its token should stand; rule number `size` leads to it. */
+static int64_t slot_around(const moe_plan *plan, int64_t p, int64_t size) {
+    const int64_t slot = moe_int_pair_rules[size].of(plan, p);
+    return slot < 0 ? -1 : slot % plan->n_tokens;
+}
+
 static int64_t end_of_expert(const moe_plan *plan, int64_t p, int64_t size) {
     const int64_t e = moe_int_plan_expert_of(plan, p);
     (void)size;
@@ -51,6 +57,9 @@ const moe_int_token_rule moe_int_token_rules[MOE_INT_TOKEN_RULES] = {
      "by the sort's inverse, from slots to rows, not from rows to slots"},
     {inverse_over_slots, MOE_INT_RULE_SLOT_OF_ROW_BY_WEIGHT,
      "by the sort's inverse, from slots (a token's by weight) to rows, not from rows to slots"},
+    {slot_around, MOE_INT_RULE_ROW_OF_SLOT, "of the token that its slot's number is, mod T"},
+    {slot_around, MOE_INT_RULE_ROW_OF_SLOT_BY_WEIGHT,
+     "of the token that its slot's number is (a token's by weight), mod T"},
     {end_of_expert, 0, "of the row at its place from the other end of its expert's"},
     {end_of_rows, 0, "of the row at its place from the other end of all"},
     {turned, 2, "as if X were [2][T/2], turned"},

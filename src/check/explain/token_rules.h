@@ -12,7 +12,7 @@ typedef struct moe_int_token_rule {
     const char *words;
 } moe_int_token_rule;
 
-enum { MOE_INT_TOKEN_RULES = 11 };
+enum { MOE_INT_TOKEN_RULES = 13 };
 extern const moe_int_token_rule moe_int_token_rules[MOE_INT_TOKEN_RULES];
 
 #endif
