@@ -58,6 +58,22 @@ Test(check_outputs_cause, another_arithmetic) {
     close_file(f);
 }
 
+/* An error far below bf16's own passes as bf16, and is not made by it. */
+Test(check_outputs_cause, better_than_another_arithmetic) {
+    file *f = open_file(LAYER, MOE_F32, MOE_F32);
+    moe_check_result *r = NULL;
+    float *o = f->cast.t[MOE_T_O].data;
+    for (int i = 0; i < 24 * 16; i++)
+        o[i] *= 1 + 2e-4F * (float)(i * 7 % 5 - 2);
+    add(f, MOE_T_O);
+    cr_assert_eq(judge(f, -1, &r), MOE_OK);
+    cr_expect_eq(r->verdict, MOE_VERDICT_FAIL);
+    cr_expect(strstr(r->suggestion, "--arithmetic"), "%s", r->suggestion);
+    cr_expect_str_neq(r->explanation.kind, "arithmetic");
+    moe_check_result_destroy(&r);
+    close_file(f);
+}
+
 /* Values of dS that are a little off where they stand are in no other order. */
 Test(check_outputs_cause, noise_is_no_order) {
     file *f = open_file(ROUTED, MOE_F32, MOE_F32);

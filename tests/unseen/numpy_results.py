@@ -75,8 +75,9 @@ def judged(options, kernel, dtype, folder):
     line = "%s dtype=%s" % (LAYERS[kernel.layer], dtype)
     moeref(options, "golden", "--case", line, "--export", str(folder / "case.safetensors"))
     mine, begun = results(kernel, line, folder), time.time()
+    recipe = ["--recipe", kernel.recipe] if kernel.recipe else []
     report = json.loads(moeref(options, "check", "--output", "json", "--case", line, "--outputs",
-                               str(mine)))["cases"][0]
+                               str(mine), *recipe))["cases"][0]
     text = unseen.said(report)
     caught = report["verdict"] == "fail"
     return {"told": kernel.told, "caught": caught,

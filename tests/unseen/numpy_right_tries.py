@@ -218,8 +218,10 @@ class weighted_dO_stored(Kernel):
 
 
 class transformers_eager(Kernel):
-    """Router and weights in the type of X, index_add of weighted rows in it."""
+    """Router and weights in the type of X, index_add of weighted rows in it: weights of 8 bits are
+    right only of a kernel that says so."""
     layer, types, gives = "flat", "bf16 fp16", "O topk_index topk_weight"
+    recipe = "transformers"
 
     def logits(self):
         return self.store("z", super().logits())

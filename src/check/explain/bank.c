@@ -133,6 +133,9 @@ static bool take_first_wrong(moe_int_evidence *e) {
     return e->first != was;
 }
 
+/* Of a type's gate that its rounding makes at least: right kernels make 0.3 to 0.6 of it. */
+#define SHARE_OF_GATE 0.1
+
 /* Where no step explains it and a narrower arithmetic does, that is the cause; after: as if its
  * roundings were taken away. */
 static void take_arithmetic(const moe_int_evidence *e, moe_check_result *result) {
@@ -143,7 +146,12 @@ static void take_arithmetic(const moe_int_evidence *e, moe_check_result *result)
         sscanf(result->suggestion + sizeof option - 1, "%7s", type) != 1)
         return;
     const moe_tensor_verdict *v = moe_int_result_find(result, moe_tensor_name(e->first));
-    *x = (moe_explanation){.before = v ? v->nmse : 1, .after = 0};
+    moe_dtype narrow;
+    /* What is far better than that type's rounding would pass too, and was not made by it. */
+    if (!v || moe_dtype_parse(type, &narrow) ||
+        v->nmse < SHARE_OF_GATE * moe_gate_for(e->first, narrow).nmse)
+        return;
+    *x = (moe_explanation){.before = v->nmse, .after = 0};
     snprintf(x->kind, sizeof x->kind, "arithmetic");
     snprintf(x->tensor, sizeof x->tensor, "%s", moe_tensor_name(e->first));
     snprintf(x->text, sizeof x->text,
