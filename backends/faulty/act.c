@@ -18,6 +18,10 @@ static float silu(const fy_layer *l, float x, float alpha, float *slope) {
     if (FAULT(l, silu_as_gelu))
         return gated(x, 0.5f * erfcf(-x * 0.70710678f), 0.39894228f * expf(-x * x / 2), slope);
     float a = gated(x, s, alpha * s * (1 - s), slope);
+    if (FAULT(l, sigmoid_alone)) {
+        *slope = alpha * s * (1 - s);
+        return s;
+    }
     if (FAULT(l, silu_slope_sigma))
         *slope = s;
     if (FAULT(l, silu_slope_sign))
@@ -124,6 +128,10 @@ fy_unit fy_activate(const fy_layer *l, float g, float u) {
     const float value = nonlinearity(l, g, &slope);
     if (FAULT(l, up_missing))
         return (fy_unit){value, slope, 0};
+    if (FAULT(l, up_added))
+        return (fy_unit){value + u, slope, 1};
+    if (FAULT(l, up_raised))
+        return (fy_unit){value * (u + 1), slope * (u + 1), value};
     fy_unit unit = {value * u, slope * u, value};
     if (FAULT(l, d_up_gate)) /* the gate itself in place of its activation */
         unit.d_up = g;

@@ -141,6 +141,8 @@ void fy_combine(fy_layer *l) {
         add_routed(l, t, o);
         if (l->desc.n_shared)
             add_row(o, shared_weight(l, t), l->shared.Y + t * d, d);
+        for (int64_t i = 0; FAULT(l, shared_gate_on_all) && i < d; i++)
+            o[i] = l->shared.gate[t] * (o[i] + (1 - l->shared.gate[t]) * l->shared.Y[t * d + i]);
     }
     fy_store(l, fy_out(l, MOE_T_O), l->T * d);
 }

@@ -111,6 +111,8 @@ int64_t fy_token(const fy_layer *l, const fy_expert *x, int64_t r) {
     const int64_t tail = x->rows % TILE;
     if (FAULT(l, tail_early) && tail && x->rows > TILE && r >= x->rows - tail)
         return token[r - (TILE - tail)];
+    if (FAULT(l, token_mirrored))
+        return l->T - 1 - token[r];
     if (FAULT(l, token_cut))
         return token[r] % 32;
     if (FAULT(l, gather_off_by_one))
@@ -195,14 +197,23 @@ static void drop_rows(const fy_layer *l, const fy_expert *x) {
 static void up(const fy_layer *l, const fy_expert *x, const float *rows, float *turned) {
     const int64_t d = l->desc.d;
     fy_transpose(x->W1, x->hw, d, turned);
+    const bool last = x->e + 1 == l->desc.E;
+    for (int64_t i = x->n; FAULT(l, neighbour_up) && x->e >= 0 && i < x->hw; i++)
+        for (int64_t k = 0; k < d; k++)
+            turned[k * x->hw + i] = (last ? fy_param(l, MOE_T_W1) : x->W1 + x->hw * d)[i * d + k];
     fy_product(l, FY_UP, rows, x->rows, d, turned, x->hw, x->H);
     if (FAULT(l, b1_gate_only) && x->b1 && x->hw > x->n)
         for (int64_t r = 0; r < x->rows; r++)
             add_bias(x->b1, 1, x->n, x->H + r * x->hw);
+    else if (FAULT(l, b1_of_gate_twice) && x->b1 && x->hw > x->n)
+        for (int64_t r = 0; r < 2 * x->rows; r++)
+            add_bias(x->b1, 1, x->n, x->H + r * x->n);
     else
         add_bias(x->b1, x->rows, x->hw, x->H);
     fy_store(l, x->H, x->rows * x->hw);
     activate(l, x);
+    for (int64_t r = 0; FAULT(l, b1_after_activation) && x->b1 && r < x->rows; r++)
+        add_bias(x->b1, 1, x->n, x->A + r * x->n);
     fy_store(l, x->A, x->rows * x->n);
     if (FAULT(l, A_columns_repeat))
         spoil_columns(x->rows, x->n, TILE, 0, 0, x->A);

@@ -40,6 +40,11 @@ static void backward_row(const fy_layer *l, const fy_expert *x, int64_t r, const
     }
     for (int64_t i = 0; x->b2 && !FAULT(l, dS_without_b2) && i < l->desc.d; i++)
         ds += dy[i] * x->b2[i];
+    if (FAULT(l, dS_of_dO)) {
+        ds = 0;
+        for (int64_t i = 0; i < l->desc.d; i++)
+            ds += dy[i];
+    }
     if (FAULT(l, dS_weighted) && x->e >= 0)
         ds *= x->weight[r];
     if (!x->on_input)

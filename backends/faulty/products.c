@@ -61,7 +61,8 @@ static void range_of(const fy_layer *l, fy_product_id id, int64_t depth, int64_t
 static bool sums_in_bf16(const fy_layer *l, fy_product_id id) {
     return (FAULT(l, accumulate_bf16) && (id == FY_UP || id == FY_DOWN)) ||
            (FAULT(l, accumulate_bf16_dW) && (id == FY_DW1 || id == FY_DW2)) ||
-           (FAULT(l, accumulate_bf16_dX) && id == FY_DX);
+           (FAULT(l, accumulate_bf16_dX) && id == FY_DX) ||
+           (FAULT(l, accumulate_bf16_logits) && id == FY_LOGITS);
 }
 
 static void round_row(float *v, int64_t count) {

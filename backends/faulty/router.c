@@ -160,6 +160,8 @@ static void weigh(fy_layer *l, int64_t t) {
         if (FAULT(l, renorm_twice))
             w[k] /= again + l->desc.router.renorm_eps;
         w[k] *= scale_of(l);
+        if (FAULT(l, last_weight_of_rest) && k == K - 1)
+            w[k] = scale_of(l) - w[0];
         if (FAULT(l, scale_before_renorm) && l->desc.router.renorm)
             w[k] = raw[k] / norm;
         if (FAULT(l, weights_bf16))

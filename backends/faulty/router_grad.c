@@ -22,6 +22,7 @@ static void through_weights(const fy_layer *l, int64_t t, double *dr) {
     for (int64_t k = 0; k < K; k++) {
         const int64_t p = l->router.row[t * K + k];
         dr[k] = p >= 0 ? scale * dS[p] : 0;
+        dr[k] *= FAULT(l, dz_scale_twice) ? scale : 1;
         dot += dr[k] * raw[k];
     }
     if (!r->renorm || FAULT(l, dz_renorm_missing))

@@ -163,6 +163,18 @@ static void spoil_weight_gradients(fy_layer *l) {
         swallow(l, MOE_T_DW2, false);
 }
 
+static void centre_dS(const fy_layer *l) {
+    const moe_plan *plan = fy_plan(l);
+    float *dS = fy_out(l, MOE_T_DS);
+    for (int64_t t = 0; t < plan->n_tokens; t++) {
+        float sum = 0;
+        for (int64_t j = plan->token_offsets[t]; j < plan->token_offsets[t + 1]; j++)
+            sum += fy_out(l, MOE_T_S)[plan->pair_of_token[j]] * dS[plan->pair_of_token[j]];
+        for (int64_t j = plan->token_offsets[t]; j < plan->token_offsets[t + 1]; j++)
+            dS[plan->pair_of_token[j]] -= sum;
+    }
+}
+
 void fy_spoil_backward(fy_layer *l) {
     const int64_t d = l->desc.d;
     float *dx = fy_out(l, MOE_T_DX);
@@ -179,6 +191,8 @@ void fy_spoil_backward(fy_layer *l) {
         swallow(l, MOE_T_DX, false);
     if (FAULT(l, dS_nan_swallowed))
         swallow(l, MOE_T_DS, false);
+    if (FAULT(l, dS_centred))
+        centre_dS(l);
     if (FAULT(l, dS_doubled))
         scale_all(l, MOE_T_DS, 2);
     if (FAULT(l, dX_wrong_third_run) && l->backwards >= 3)

@@ -27,10 +27,11 @@ moe_status moe_check_tensors(const moe_safetensors *tensors, const char *name,
         if (arithmetic >= 0)
             snprintf(r->arithmetic_why, sizeof r->arithmetic_why, "--arithmetic");
         else
-            moe_int_outputs_reason(&f, r->arithmetic_why, sizeof r->arithmetic_why);
+            moe_int_outputs_reason(&f, problem, r->arithmetic_why, sizeof r->arithmetic_why);
         moe_int_subject subject = {.problem = problem,
-                                   .arithmetic = arithmetic >= 0 ? (moe_dtype)arithmetic
-                                                                 : moe_int_outputs_arithmetic(&f),
+                                   .arithmetic = arithmetic >= 0
+                                                     ? (moe_dtype)arithmetic
+                                                     : moe_int_outputs_arithmetic(&f, problem),
                                    .got = f.got,
                                    .plan = f.plan};
         moe_int_outputs_report(&f, r);

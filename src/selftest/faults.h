@@ -37,7 +37,7 @@
     F(dW2_expert_doubled, "factor", PLAIN, ANY_, "factor_by_expert", "", "dW2 of expert 3 times 2") \
     F(dW_r_doubled, "factor", PLAIN, ANY_, "factor", "", "dW_r times 2") \
     F(dW2_shared_doubled, "factor", SHARED, ANY_, "factor", "", "dW2_shared times 2") \
-    F(logits_halved, "factor", RAW, ANY_, "factor", "", "logits halved") \
+    F(logits_halved, "factor", RAW, ANY_, "factor logits_scaled", "", "logits halved") \
     /* what weights are made of */ \
     F(scale_missing, "scale", SCALE, ANY_, "scale_missing factor", "", "the scale is lost") \
     F(scale_twice, "scale", SCALE, ANY_, "scale_twice factor", "", "the scale counts twice") \
@@ -60,6 +60,7 @@
     F(weight_first_slot, "weight", PLAIN, ANY_, "weight_neighbour", "", "every slot has the first one's weight") \
     F(weight_next_token, "weight", PLAIN, ANY_, "weight_neighbour", "", "the weight of the next token") \
     F(weight_of_place, "weight", PLAIN, ANY_, "weight_neighbour", "", "pair p has the weight of place p in order of tokens") \
+    F(last_weight_of_rest, "weight", RAW, ANY_, "weight_of_rest", "", "the last weight is 1 less the first") \
     F(weights_bf16, "precision", PLAIN, FP32_, "stored_narrow router_narrow", "", "weights rounded to bf16") \
     F(select_bias_in_weight, "weight", SELECT, ANY_, "select_bias_weighs", "", "the selection's bias enters the weight") \
     /* the choice */ \
@@ -96,6 +97,8 @@
     F(interleaved_as_concat, "activation", INTERLEAVED, ANY_, "layout_read", "", "interleaved read as concat") \
     F(concat_as_interleaved, "activation", RAW, ANY_, "layout_read", "", "concat read as interleaved") \
     F(up_missing, "activation", RAW, ANY_, "up_missing", "", "act(gate) alone") \
+    F(up_added, "activation", RAW, ANY_, "activation_function", "", "act(gate) + up") \
+    F(up_raised, "activation", RAW, ANY_, "activation_function", "", "act(gate) (up + 1)") \
     F(clamp_missing, "activation", CLAMP, ANY_, "clamp_missing", "", "nothing is clamped") \
     F(clamp_gate_missing, "activation", CLAMP, ANY_, "clamp_missing", "", "the gate is not clamped") \
     F(clamp_gate_below, "activation", CLAMP, ANY_, "clamp_missing", "", "the gate is clamped from below too") \
@@ -111,6 +114,7 @@
     F(gelu_slope_cdf, "activation", GEGLU, ANY_, "slope_missing", "", "gelu' without x times its density") \
     F(silu_as_gelu, "activation", RAW, ANY_, "activation_other", "", "gelu in place of silu") \
     F(silu_missing, "activation", RAW, ANY_, "activation_missing", "", "the gate itself in place of silu(gate)") \
+    F(sigmoid_alone, "activation", RAW, ANY_, "activation_function", "", "sigmoid(gate) in place of silu(gate)") \
     F(silu_slope_sigma, "activation", RAW, ANY_, "slope_missing", "", "silu' is sigmoid alone") \
     F(silu_slope_sign, "activation", RAW, ANY_, "slope_missing", "", "silu' with a minus") \
     F(silu_slope_missing, "activation", RAW, ANY_, "slope_missing", "", "silu' is 1") \
@@ -125,6 +129,7 @@
     F(W2_transposed, "parameters", SQUARE, ANY_, "w2_transposed", "", "W2 transposed") \
     F(neighbour_expert, "parameters", PLAIN, ANY_, "weights_neighbour", "", "every expert has the next one's parameters") \
     F(neighbour_W1, "parameters", PLAIN, ANY_, "w1_neighbour", "", "every expert has the next one's W1") \
+    F(neighbour_up, "parameters", PLAIN, ANY_, "w1_half_neighbour", "", "every expert has the next one's up rows of W1") \
     F(neighbour_W2, "parameters", PLAIN, ANY_, "w2_neighbour", "", "every expert has the next one's W2") \
     F(neighbour_b1, "parameters", BIAS, ANY_, "bias_neighbour", "", "every expert has the next one's b1") \
     F(neighbour_b2, "parameters", BIAS, ANY_, "bias_neighbour", "", "every expert has the next one's b2") \
@@ -133,6 +138,8 @@
     F(W2_index_cut, "parameters", PLAIN, ANY_, "expert_index", "", "expert e has the W2 of expert e mod 4") \
     F(W1_stride, "parameters", PLAIN, ANY_, "expert_stride", "", "W1's step from expert to expert is a row short") \
     F(b1_missing, "parameters", BIAS, ANY_, "b1_missing", "", "no b1") \
+    F(b1_after_activation, "parameters", BIAS, ANY_, "vector_added", "", "b1 added to A once more") \
+    F(b1_of_gate_twice, "parameters", BIAS, ANY_, "b1_order", "", "the up has the gate's b1") \
     F(b2_missing, "parameters", BIAS, ANY_, "b2_missing", "", "no b2") \
     F(b1_gate_only, "parameters", BIAS, ANY_, "b1_missing", "", "b1 on the gates alone") \
     F(b2_twice, "parameters", BIAS, ANY_, "bias_twice", "", "b2 twice") \
@@ -146,6 +153,7 @@
     F(accumulate_bf16, "precision", RAW, ANY_, "sums_narrow", "", "sums of H and Y in bf16 between blocks of 16") \
     F(accumulate_bf16_dW, "precision", LONG, ANY_, "sums_narrow", "", "sums of dW1 and dW2 in bf16 between blocks of 16") \
     F(accumulate_bf16_dX, "precision", DEEP, ANY_, "sums_narrow", "", "sums of dX~ in bf16 between blocks of 16") \
+    F(accumulate_bf16_logits, "precision", RAW, FP32_, "router_narrow", "", "sums of logits in bf16 between blocks of 16") \
     F(tf32, "precision", RAW, FP32_, "operands_narrow", "", "TF32 operands") \
     F(combine_bf16, "precision", SLOTS, ANY_, "sums_narrow stored_narrow", "added in fp32", "sums over a token's experts in bf16") \
     F(dX_bf16_sums, "precision", SLOTS, ANY_ | PIN_, "sums_narrow stored_narrow", "added in fp32", "sums of dX in bf16") \
@@ -169,6 +177,7 @@
     F(tail_early, "rows", TAILS, ANY_, "tail_early", "", "the last tile of 16 of an expert's rows begins so early that it is whole") \
     F(Y_of_next_row, "rows", PLAIN, ANY_, "wrapped_rows", "", "the combine reads the next row of Y") \
     F(gather_off_by_one, "rows", PLAIN, ANY_, "moved_rows token_neighbour", "", "the next token is gathered") \
+    F(token_mirrored, "rows", PLAIN, ANY_, "gather_rule", "", "X is gathered from the other end") \
     F(row_overflow, "rows", PLAIN, ANY_, "wrapped_rows", "", "an offset in Y overflows: later rows are the first ones") \
     /* columns */ \
     F(A_columns_repeat, "columns", RAW, ANY_, "repeated_columns columns_repeated", "", "columns of A repeat with period 16") \
@@ -200,10 +209,13 @@
     F(shared_twice, "shared", SHARED, ANY_, "shared_twice", "", "the shared expert counts twice") \
     F(shared_gate_missing, "shared", SHARED_GATE, ANY_, "shared_gate_missing", "", "the shared expert without its gate") \
     F(shared_gate_linear, "shared", SHARED_GATE, ANY_, "shared_gate_linear", "", "the gate's logit in place of its sigmoid") \
+    F(shared_gate_on_all, "shared", SHARED_GATE, ANY_, "token_terms", "", "the shared gate multiplies the experts' sum too") \
     F(shared_interleaved, "shared", SHARED_LAYOUT, ANY_, "shared_layout", "", "the shared expert is read as interleaved") \
     /* gradients */ \
     F(dS_weighted, "gradient", GIVEN, ANY_, "ds_weighted factor_by_weight", "", "dS from the weighted dA'") \
     F(dS_of_slope, "gradient", GIVEN, ANY_, "ds_slope", "", "dS through act' in place of A") \
+    F(dS_of_dO, "gradient", GIVEN, ANY_, "inner_product", "", "dS is the sum of dO, without Y") \
+    F(dS_centred, "gradient", RAW, ANY_, "router_step", "", "dS less its weighted sum over the token") \
     F(dS_without_b2, "gradient", BIAS, ANY_, "ds_bias", "", "dS without b2") \
     F(dS_shifted, "gradient", GIVEN, ANY_, "moved_rows", "", "dS of the next row") \
     F(dS_zero_of_one, "gradient", GIVEN, ANY_, "zero_rows factor_by_expert", "", "dS of expert 3 is 0") \
@@ -211,6 +223,7 @@
     F(dS_without_zero, "gradient", ZERO, ANY_, "zero_rows zero_experts", "", "dS of zero experts is 0") \
     F(dO_of_next_token, "gradient", GIVEN, ANY_, "moved_rows token_neighbour", "", "dO of the next token is gathered") \
     F(dz_without_scale, "gradient", EPS, ANY_, "dz_scale factor", "", "dlogits without the scale") \
+    F(dz_scale_twice, "gradient", EPS, ANY_, "dz_scale", "", "dlogits with the scale squared") \
     F(dz_renorm_missing, "gradient", PLAIN, ANY_, "ds_norm", "", "dlogits without the renormalisation") \
     F(dz_renorm_half, "gradient", SELECT, ANY_, "ds_norm", "", "dlogits with half of the renormalisation") \
     F(dz_without_score, "gradient", RAW, ANY_, "dz_score dz_slope", "", "dlogits without the score's slope") \

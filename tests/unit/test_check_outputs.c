@@ -25,6 +25,23 @@ Test(check_outputs, bf16_file) {
     close_file(f);
 }
 
+/* dS is fp32 in kernels of any type: alone it tells nothing of the products before it. */
+Test(check_outputs, dS_of_a_bf16_kernel_alone) {
+    file *f = open_file("T=12 d=16 n=8 E=5 K=2 dtype=bf16 renorm=1 seed=3", MOE_BF16, MOE_F32);
+    moe_check_result *r = NULL;
+    add_routing(f);
+    cr_assert_eq(judge(f, -1, &r), MOE_OK);
+    cr_expect_eq(r->verdict, MOE_VERDICT_PASS, "%s", r->why);
+    cr_expect_str_eq(r->arithmetic_why, "X is bfloat16, and nothing tells another");
+    moe_check_result_destroy(&r);
+    f->list[2] = (moe_named_tensor){"dS", f->cast.t[MOE_T_DS]}; /* in the plan's order */
+    cr_assert_eq(judge(f, -1, &r), MOE_OK);
+    cr_expect_eq(r->verdict, MOE_VERDICT_PASS, "%s", r->why);
+    cr_expect_eq(r->arithmetic, MOE_BF16);
+    moe_check_result_destroy(&r);
+    close_file(f);
+}
+
 /* Without a gate nothing can fail, so nothing may pass. */
 Test(check_outputs, arithmetic_without_gates) {
     static const moe_dtype types[] = {MOE_I64, MOE_I32, MOE_U8, MOE_DTYPE_COUNT};

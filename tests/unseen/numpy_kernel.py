@@ -70,9 +70,10 @@ def erf(x):
 class Kernel:
     """layer: a key of LAYERS. words: by what the cause counts as named. gives: names of results
     that the author hands over, None for all. types: element types in which it is tried.
-    told: False where no report names the cause so far."""
+    told: False where no report names the cause so far. recipe: what the author says of it."""
 
     layer, words, gives, types, told = "small", "", None, "fp32 bf16 fp16", True
+    recipe = None
 
     def __init__(self, line, inputs):
         c = dict(DEFAULTS, **dict(word.split("=") for word in line.split()))

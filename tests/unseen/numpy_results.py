@@ -30,6 +30,10 @@ import numpy_bugs_forward
 import numpy_bugs_wraps
 import numpy_kernel
 import numpy_right
+import numpy_right_tries
+import numpy_tries_backward
+import numpy_tries_forward
+import numpy_tries_later
 import unseen
 from numpy_layers import LAYERS
 
@@ -41,8 +45,10 @@ def kernels(module):
             if isinstance(k, type) and k.__module__ == module.__name__]
 
 
-BUGS = sum(map(kernels, (numpy_bugs_forward, numpy_bugs_backward, numpy_bugs_wraps)), [])
-RIGHT = kernels(numpy_right)
+BUGS = sum(map(kernels, (numpy_bugs_forward, numpy_bugs_backward, numpy_bugs_wraps,
+                         numpy_tries_forward, numpy_tries_backward,
+                         numpy_tries_later)), [])
+RIGHT = sum(map(kernels, (numpy_right, numpy_right_tries)), [])
 
 
 def moeref(options, *words):
@@ -69,8 +75,9 @@ def judged(options, kernel, dtype, folder):
     line = "%s dtype=%s" % (LAYERS[kernel.layer], dtype)
     moeref(options, "golden", "--case", line, "--export", str(folder / "case.safetensors"))
     mine, begun = results(kernel, line, folder), time.time()
+    recipe = ["--recipe", kernel.recipe] if kernel.recipe else []
     report = json.loads(moeref(options, "check", "--output", "json", "--case", line, "--outputs",
-                               str(mine)))["cases"][0]
+                               str(mine), *recipe))["cases"][0]
     text = unseen.said(report)
     caught = report["verdict"] == "fail"
     return {"told": kernel.told, "caught": caught,

@@ -39,6 +39,7 @@ import splits
 import tiles
 import trackers
 import trackers_later
+import tries
 import users
 import wide_router
 import wide_rows
@@ -55,7 +56,7 @@ SETS = {"bugs": bugs.BUGS, "mixed_1": mixed_1.BUGS, "mixtures": mixtures.BUGS,
         "wide": wide_rows.BUGS + wide_terms.BUGS + wide_router.BUGS, "mixed_3": mixed_3.BUGS,
         "mixed_4": mixed_4.BUGS, "changelogs": changelogs.BUGS, "mixed_5": mixed_5.BUGS,
         "users": users.BUGS, "trackers": trackers.BUGS + libraries.BUGS,
-        "trackers_later": trackers_later.BUGS}
+        "trackers_later": trackers_later.BUGS, "tries": tries.BUGS}
 SETS["all"] = sum(SETS.values(), [])
 
 

@@ -1,5 +1,6 @@
 /* One hidden unit's activation, as a changed kernel computes it. What a layer's description can say
  * is the reference's own code; the rest is written out here. */
+#include "check/explain/functions.h"
 #include "check/explain/scene.h"
 #include "layer/traits.h"
 #include "reference/activation.h"
@@ -142,6 +143,10 @@ static double rounded_factor(const moe_int_change *c, double g, double phi) {
 }
 
 void moe_int_changed_act(const moe_int_change *c, const double h[2], double *a, double slope[2]) {
+    if (c->formula.form) {
+        moe_int_formula_act(&c->formula, moe_act_is_gated(c->desc.act), h, a, slope);
+        return;
+    }
     int gate = c->act_swapped;
     bool gated = moe_act_is_gated(c->desc.act);
     double g_slope, u_slope = 0, g = gate_factor(c, h[gated ? gate : 0], &g_slope);

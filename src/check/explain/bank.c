@@ -4,6 +4,7 @@
 #include "check/explain/ground.h"
 #include "check/explain/recover.h"
 #include "check/verdict/order.h"
+#include "check/verdict/result.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -36,7 +37,7 @@ static bool settled(const moe_int_evidence *e) {
     int wrong = e->first == MOE_INT_CHOICE;
     for (int id = 0; id < MOE_T_COUNT; id++)
         wrong += e->wrong[id] && e->first != MOE_INT_CHOICE;
-    return e->found && !e->best.place &&
+    return e->found && !e->best.place && !e->best.fitted &&
            e->best.contradicted + e->best.excused + e->best.partial == 0 &&
            e->best.explained >= wrong &&
            (e->first == MOE_INT_CHOICE || e->best.is.after <= e->gate[e->first]);
@@ -135,6 +136,32 @@ static bool take_first_wrong(moe_int_evidence *e) {
     return e->first != was;
 }
 
+/* Of a type's gate that its rounding makes at least: right kernels make 0.3 to 0.6 of it. */
+#define SHARE_OF_GATE 0.1
+
+/* Where no step explains it and a narrower arithmetic does, that is the cause; after: as if its
+ * roundings were taken away. */
+static void take_arithmetic(const moe_int_evidence *e, moe_check_result *result) {
+    static const char option[] = "--arithmetic ";
+    moe_explanation *x = &result->explanation;
+    char type[8];
+    if (e->first == MOE_INT_CHOICE || strncmp(result->suggestion, option, sizeof option - 1) != 0 ||
+        sscanf(result->suggestion + sizeof option - 1, "%7s", type) != 1)
+        return;
+    const moe_tensor_verdict *v = moe_int_result_find(result, moe_tensor_name(e->first));
+    moe_dtype narrow;
+    /* What is far better than that type's rounding would pass too, and was not made by it. */
+    if (!v || moe_dtype_parse(type, &narrow) ||
+        v->nmse < SHARE_OF_GATE * moe_gate_for(e->first, narrow).nmse)
+        return;
+    *x = (moe_explanation){.before = v->nmse, .after = 0};
+    snprintf(x->kind, sizeof x->kind, "arithmetic");
+    snprintf(x->tensor, sizeof x->tensor, "%s", moe_tensor_name(e->first));
+    snprintf(x->text, sizeof x->text,
+             "stages are rounded to a narrower type: all is right for a kernel that computes in %s",
+             type);
+}
+
 void moe_int_explain(const moe_int_subject *subject, const moe_int_routing *routing,
                      const moe_int_truth *truth, const moe_check_params *params,
                      moe_check_result *result) {
@@ -145,6 +172,8 @@ void moe_int_explain(const moe_int_subject *subject, const moe_int_routing *rout
             try_all(&e);
         if (e.found)
             result->explanation = e.best.is;
+        else
+            take_arithmetic(&e, result);
         const int64_t all = (int64_t)moe_int_bank_count;
         result->explanation.ended = e.wait.ended;
         result->explanation.tried =

@@ -109,20 +109,24 @@ typedef bool moe_int_local_fn(const moe_int_local *l, moe_int_finding *f);
     CHANGE(clamp_after, "the gate is clamped after its sigmoid, not before")                      \
     CHANGE(one_missing, "the clamped up is not raised by 1")                                      \
     CHANGE(alpha_other, "the sigmoid has another alpha")                                          \
+    CHANGE(activation_function, "the activation is another function")                             \
     CHANGE(b1_missing, "b1 is not added")                                                         \
     CHANGE(b2_missing, "b2 is not added")                                                         \
     CHANGE(biases_missing, "neither b1 nor b2 is added")                                          \
     CHANGE(w1_neighbour, "experts use the W1 of a neighbour")                                     \
     CHANGE(w2_neighbour, "experts use the W2 of a neighbour")                                     \
+    CHANGE(w1_half_neighbour, "experts have half of their W1 from a neighbour")                   \
     CHANGE(weights_neighbour, "experts use the weights of a neighbour")                           \
     CHANGE(expert_index, "the index of an expert's weights is wrong") \
     CHANGE(expert_stride, "the step from expert to expert is wrong") \
     CHANGE(weights_other, "experts use the weights of another") \
     CHANGE(bias_neighbour, "experts use the biases of a neighbour")                               \
-    CHANGE(bias_twice, "biases are added twice")                                                  \
+    CHANGE(bias_twice, "biases do not count once")                                                \
+    CHANGE(b1_order, "b1 is added in another order")                                              \
     CHANGE(b2_unweighted, "b2 is added outside of the combine weight")                            \
     CHANGE(token_neighbour, "a neighbouring token is gathered")                                   \
     CHANGE(gather_index, "rows of X are gathered from the wrong place") \
+    CHANGE(gather_rule, "rows of X are gathered by another index")                                \
     CHANGE(tail_early, "the last tile of an expert's rows begins too early") \
     CHANGE(next_rows, "ends of experts' rows are gathered from the next expert's")                \
     CHANGE(w1_transposed, "W1 is read transposed")                                                \
@@ -157,7 +161,7 @@ typedef bool moe_int_local_fn(const moe_int_local *l, moe_int_finding *f);
     CHANGE(dw_rows, "rows are left out of a weight gradient's sum") \
     CHANGE(dwr_tail, "the last tokens are left out of dW_r")                                      \
     CHANGE(gate_slope, "the shared gate's slope lacks 1 - g")                                     \
-    CHANGE(dz_scale, "the gradient lacks the routed scale")                                       \
+    CHANGE(dz_scale, "the gradient has the routed scale not once")                                \
     CHANGE(dx_shared, "dX lacks the shared expert's part")                                        \
     CHANGE(dx_gate, "dX lacks the part of the shared expert's gate")                              \
     CHANGE(dx_scale, "dX adds dX~")                                                               \
@@ -165,10 +169,12 @@ typedef bool moe_int_local_fn(const moe_int_local *l, moe_int_finding *f);
     /* steps that are not to be seen by themselves */                                             \
     CHANGE(used_bits, "combine weights are rounded to a narrower type where they are used")       \
     CHANGE(weights_again, "weights go through another function after their score")                \
+    CHANGE(weight_of_rest, "one of a token's weights is what the others leave of 1")              \
     CHANGE(logits_scaled, "logits are multiplied before their score, a temperature")              \
     CHANGE(unseen_swapped, "gate and up have changed places in a part of the units")              \
     CHANGE(unseen_late, "gate or up is read of other columns of H than the unit's")               \
     CHANGE(unseen_order, "the terms of a product meet factors that are not theirs")               \
+    CHANGE(unseen_blocks, "blocks of a product's sum do not count once")                          \
     CHANGE(unseen_factor_bits, "a factor of one product is rounded to a narrower type")           \
     CHANGE(unseen_act_bits, "the activation is rounded to a narrower type, or approximated")      \
     CHANGE(unseen_room, "rows of experts that have many are left out")                            \
@@ -184,6 +190,7 @@ typedef bool moe_int_local_fn(const moe_int_local *l, moe_int_finding *f);
     LOCAL(few_levels, "%s is rounded to a few steps of its rows' largest values")                 \
     LOCAL(limited, "%s is cut off at a limit")                                                    \
     LOCAL(reordered, "%s has the right values in the wrong order")                                \
+    LOCAL(router_step, "%s is the gradient of another step of the router")                        \
     LOCAL(values_of_others, "%s has the values of other pairs")                                   \
     LOCAL(rows_elsewhere, "rows of %s stand in other rows' places")                               \
     LOCAL(columns_of_others, "columns of %s stand in other columns' places")                      \
@@ -205,6 +212,7 @@ typedef bool moe_int_local_fn(const moe_int_local *l, moe_int_finding *f);
     LOCAL(bias_factor, "the bias in %s has a factor")                                             \
     LOCAL(bias_elsewhere, "the bias in %s is read from another place")                            \
     LOCAL(own_bias, "what is added to %s is not the bias")                                        \
+    LOCAL(vector_added, "rows of an expert have the same vector too much in %s")                  \
     LOCAL(shared_elsewhere, "the shared expert's part of %s is another token's")                  \
     LOCAL(shared_otherwise, "the shared expert's part of %s is made otherwise")                   \
     LOCAL(shared_units, "units of the shared expert do not count once each in %s")                \

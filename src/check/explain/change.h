@@ -4,6 +4,7 @@
 #define MOE_CHECK_EXPLAIN_CHANGE_H
 
 #include "check/explain/orders.h"
+#include "check/explain/token_rules.h"
 #include "moeref/plan.h"
 
 #include <stdbool.h>
@@ -31,6 +32,23 @@ typedef enum moe_int_act_fault {
     MOE_INT_ACT_SLOPE_SIGN     /* silu' = s - g s (1 - s) */
 } moe_int_act_fault;
 
+/* An activation by two of a table's numbers (functions.c), that none of the layers' need be. */
+typedef struct moe_int_formula {
+    const struct moe_int_phi *phi;
+    const struct moe_int_form *form; /* NULL: the layer's own activation */
+} moe_int_formula;
+
+/* Whose element of b1 a column of H takes. */
+typedef enum moe_int_b1_order {
+    MOE_INT_B1_RIGHT,
+    MOE_INT_B1_SWAPPED,     /* the gate takes the up's, and back */
+    MOE_INT_B1_OF_GATE,     /* both take the gate's */
+    MOE_INT_B1_OF_UP,       /* both take the up's */
+    MOE_INT_B1_INTERLEAVED, /* as if it lay interleaved, and H in halves */
+    MOE_INT_B1_APART,       /* the other way about */
+    MOE_INT_B1_ORDERS
+} moe_int_b1_order;
+
 /* In which order H's columns take W1's rows. */
 typedef enum moe_int_row_order {
     MOE_INT_ROWS_RIGHT,
@@ -54,6 +72,10 @@ typedef struct moe_int_factor_edit {
     const moe_int_term_order *order; /* in which its terms meet the matrix's; NULL: the right one */
     int bits;                        /* that the operand or the matrix is rounded to; 0: not */
     bool of_matrix;
+    /* Terms of every second block of so many count `times` times, from the first or the second
+     * block on; 0: all count once. */
+    int64_t block, from_block;
+    double times;
 } moe_int_factor_edit;
 
 /* What of the activation is rounded, or approximated so coarsely. */
@@ -150,6 +172,7 @@ typedef struct moe_int_change {
     double *own_logits;   /* owned: those, where they are not the right ones */
     double *used; /* [pairs of plan] weights that the experts use, owned; NULL: the plan's */
     moe_int_act_fault act;
+    moe_int_formula formula;          /* the activation, where it is another one altogether */
     bool act_swapped;                 /* the activation takes up for gate, and back */
     const moe_int_unit_part *swapped; /* the same, in these units alone; NULL: in none */
     int64_t gate_late, up_late;       /* gate and up are read so many columns of H further on */
@@ -158,6 +181,8 @@ typedef struct moe_int_change {
     moe_int_factor_edit edit; /* without order and bits: none */
     moe_int_row_order rows1;
     int32_t *owner1, *owner2; /* [E] whose W1 (W2) expert e has, owned; NULL: its own */
+    int64_t half_owner;       /* expert e's gate (up) rows of W1 are those of expert e + this */
+    bool half_of_up;
     int64_t stride1, stride2; /* elements from expert to expert in W1 (W2); 0: as many as it has */
     bool transposed1, transposed2;
     int64_t drop[MOE_INT_PRODUCT_COUNT]; /* elements left out */
@@ -179,6 +204,7 @@ typedef struct moe_int_change {
     unsigned biases;        /* which the next two are about: 1 b1, 2 b2, 3 both */
     int64_t bias_shift;     /* expert e has the biases of expert e + this */
     double bias_factor;
+    moe_int_b1_order b1_order;
     int64_t gather_X, gather_dO; /* a row's token is t + this (mod T) */
     int64_t gather_mod;          /* ... of X: t mod this; 0: t */
     int64_t gather_late;         /* X is read from so many elements further on */
@@ -190,6 +216,7 @@ typedef struct moe_int_change {
     const moe_int_term_order *row_order; /* NULL: their own */
     int64_t row_tile;
     bool rows_of_expert;
+    const moe_int_token_rule *token_rule; /* X is gathered by it; NULL: it is not */
     int64_t early; /* an expert's last tile of this begins early enough to be whole */
     /* Pairs that are not added: those of this expert (-1: none), each expert's last rows mod
      * `tail`, its first, its last row, those from `room` on, from the rows' number mod `wrap` on.

@@ -1,5 +1,6 @@
 /* Hypotheses about the activation. */
 #include "check/explain/bank.h"
+#include "check/explain/functions.h"
 #include "layer/traits.h"
 
 #include <math.h>
@@ -34,6 +35,18 @@ bool moe_int_change_activation_missing(const moe_int_scene *s, int64_t trial, mo
     (void)f;
     c->act = MOE_INT_ACT_IDENTITY;
     return trial == 0;
+}
+
+bool moe_int_change_activation_function(const moe_int_scene *s, int64_t trial, moe_int_change *c,
+                                        moe_int_finding *f) {
+    const bool gated = moe_int_scene_is_gated(s);
+    const int64_t forms = gated ? MOE_INT_FORMS : 1;
+    if (trial >= forms * MOE_INT_PHIS || s->evidence->first == MOE_INT_CHOICE)
+        return false;
+    c->formula = (moe_int_formula){&moe_int_phis[trial / forms], &moe_int_forms[trial % forms]};
+    moe_int_finding_say(f, ": %s, where phi(x) is %s", gated ? c->formula.form->words : "phi(h)",
+                        c->formula.phi->words);
+    return true;
 }
 
 bool moe_int_change_relu_leaky(const moe_int_scene *s, int64_t trial, moe_int_change *c,

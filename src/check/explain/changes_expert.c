@@ -15,6 +15,17 @@ bool moe_int_change_w1_swapped(const moe_int_scene *s, int64_t trial, moe_int_ch
     return trial == 0 && moe_int_scene_is_gated(s);
 }
 
+bool moe_int_change_w1_half_neighbour(const moe_int_scene *s, int64_t trial, moe_int_change *c,
+                                      moe_int_finding *f) {
+    if (trial > 3 || !moe_int_scene_is_gated(s) || moe_int_layer_of(s)->E < 2)
+        return false;
+    c->half_owner = trial % 2 ? -1 : 1;
+    c->half_of_up = trial < 2;
+    moe_int_finding_say(f, ": the %s of expert e %s 1", c->half_of_up ? "up" : "gate",
+                        trial % 2 ? "-" : "+");
+    return true;
+}
+
 bool moe_int_change_layout_read(const moe_int_scene *s, int64_t trial, moe_int_change *c,
                                 moe_int_finding *f) {
     bool concat = moe_int_layer_of(s)->glu_layout == MOE_GLU_CONCAT;
@@ -76,11 +87,34 @@ bool moe_int_change_bias_neighbour(const moe_int_scene *s, int64_t trial, moe_in
 
 bool moe_int_change_bias_twice(const moe_int_scene *s, int64_t trial, moe_int_change *c,
                                moe_int_finding *f) {
-    if (trial > 2 || !moe_int_layer_of(s)->expert_bias)
+    const double K = (double)moe_int_layer_of(s)->K;
+    const struct {
+        double times;
+        const char *words;
+    } factors[] = {
+        {2, "twice"}, {-1, "subtracted"}, {1 / K, "over K"}, {K, "times K"}, {0.5, "halved"}};
+    if (trial >= 3 * (int64_t)(sizeof factors / sizeof *factors) ||
+        !moe_int_layer_of(s)->expert_bias)
         return false;
-    c->biases = 1 + (unsigned)trial;
-    c->bias_factor = 2;
-    moe_int_finding_say(f, ": %s", bias_names[trial]);
+    c->biases = 1 + (unsigned)(trial % 3);
+    c->bias_factor = factors[trial / 3].times;
+    moe_int_finding_say(f, ": %s %s", bias_names[trial % 3], factors[trial / 3].words);
+    return true;
+}
+
+bool moe_int_change_b1_order(const moe_int_scene *s, int64_t trial, moe_int_change *c,
+                             moe_int_finding *f) {
+    static const char *const words[MOE_INT_B1_ORDERS] = {"",
+                                                         "the gate's to the up, and back",
+                                                         "the gate's to both",
+                                                         "the up's to both",
+                                                         "as if it were interleaved",
+                                                         "as if it were concatenated"};
+    if (trial + 1 >= MOE_INT_B1_ORDERS || !moe_int_layer_of(s)->expert_bias ||
+        !moe_int_scene_is_gated(s))
+        return false;
+    c->b1_order = (moe_int_b1_order)(trial + 1);
+    moe_int_finding_say(f, ": %s", words[trial + 1]);
     return true;
 }
 
@@ -125,6 +159,15 @@ bool moe_int_change_gather_index(const moe_int_scene *s, int64_t trial, moe_int_
         moe_int_finding_say(f, ": %lld elements late", (long long)c->gather_late);
     moe_int_finding_param(f, modulus ? "modulus" : "elements",
                           (double)(modulus ? modulus : c->gather_late));
+    return true;
+}
+
+bool moe_int_change_gather_rule(const moe_int_scene *s, int64_t trial, moe_int_change *c,
+                                moe_int_finding *f) {
+    if (trial >= MOE_INT_TOKEN_RULES || s->evidence->first == MOE_INT_CHOICE)
+        return false;
+    c->token_rule = &moe_int_token_rules[trial];
+    moe_int_finding_say(f, ": %s", c->token_rule->words);
     return true;
 }
 

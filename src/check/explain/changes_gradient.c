@@ -158,9 +158,10 @@ bool moe_int_change_gate_slope(const moe_int_scene *s, int64_t trial, moe_int_ch
 
 bool moe_int_change_dz_scale(const moe_int_scene *s, int64_t trial, moe_int_change *c,
                              moe_int_finding *f) {
-    (void)f;
-    c->back.router.scale = 1;
-    return trial == 0 && routes(s) && moe_int_layer_of(s)->router.scale != 1;
+    const double scale = moe_int_layer_of(s)->router.scale;
+    c->back.router.scale = trial ? scale * scale : 1;
+    moe_int_finding_say(f, trial ? ": it counts twice" : ": it is left out");
+    return trial < 2 && routes(s) && scale != 1;
 }
 
 bool moe_int_change_dx_router(const moe_int_scene *s, int64_t trial, moe_int_change *c,

@@ -11,8 +11,26 @@ bool moe_int_is_small(const moe_int_scene *s) {
     return s->evidence->first == MOE_INT_CHOICE || s->error < 1e-2;
 }
 
-/* The logits of the scene's tokens from rounded factors, as own_logits. */
-static bool narrow_logits(const moe_int_scene *s, moe_int_narrowing narrow, moe_int_change *c) {
+/* How logits are made: of rounded factors, in sums that are rounded after every `block` terms. */
+typedef struct logit_sum {
+    moe_int_narrowing factors;
+    moe_dtype sums; /* MOE_F64: they are not */
+    int64_t block;
+    bool end_open; /* the last block's end is not rounded */
+} logit_sum;
+
+static double inner_of(const logit_sum *how, const double *a, const double *b, int64_t n) {
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++) {
+        sum += a[i] * b[i];
+        if (how->sums != MOE_F64 && (i + 1) % how->block == 0 && !(how->end_open && i + 1 == n))
+            sum = moe_round_to(sum, how->sums);
+    }
+    return sum;
+}
+
+/* The logits of the scene's tokens, made so, as own_logits. */
+static bool narrow_logits(const moe_int_scene *s, const logit_sum *how, moe_int_change *c) {
     const moe_problem *p = s->evidence->problem;
     const moe_tensor *b = &p->in.t[MOE_T_B_R];
     int64_t R = c->plan->n_experts, d = p->layer.d;
@@ -20,18 +38,15 @@ static bool narrow_logits(const moe_int_scene *s, moe_int_narrowing narrow, moe_
     c->own_logits = moe_int_copy_logits(s, c);
     if (w) {
         memcpy(X, s->X, (size_t)(s->n_tokens * d) * sizeof *X);
-        moe_int_narrow(narrow, X, s->n_tokens * d);
+        moe_int_narrow(how->factors, X, s->n_tokens * d);
     }
     for (int64_t e = 0; w && c->own_logits && e < R; e++) {
         moe_int_load(&p->in.t[MOE_T_W_R], e * d, d, w);
-        moe_int_narrow(narrow, w, d);
-        for (int64_t t = 0; t < s->n_tokens; t++) {
-            double z =
-                moe_int_layer_of(s)->router.bias ? moe_load(b->data, b->dtype, (size_t)e) : 0;
-            for (int64_t i = 0; i < d; i++)
-                z += w[i] * X[t * d + i];
-            c->own_logits[s->tokens[t] * R + e] = z;
-        }
+        moe_int_narrow(how->factors, w, d);
+        const double bias =
+            moe_int_layer_of(s)->router.bias ? moe_load(b->data, b->dtype, (size_t)e) : 0;
+        for (int64_t t = 0; t < s->n_tokens; t++)
+            c->own_logits[s->tokens[t] * R + e] = bias + inner_of(how, w, X + t * d, d);
     }
     bool made = w && c->own_logits;
     free(w);
@@ -45,18 +60,36 @@ static const char *name_of(moe_int_narrowing narrow) {
     return names[narrow];
 }
 
-/* Logits rounded, or made of rounded factors. */
+/* Logits whose sums are kept narrow between blocks of their terms. */
+static bool narrow_sums(const moe_int_scene *s, int64_t trial, moe_int_change *c,
+                        moe_int_finding *f) {
+    static const int64_t blocks[] = {16, 32, 64, 128, 8, 4, 1};
+    enum { BLOCKS = sizeof blocks / sizeof *blocks };
+    if (trial >= 4 * (int64_t)BLOCKS || s->evidence->first == MOE_INT_CHOICE)
+        return false;
+    const logit_sum how = {.sums = trial % 2 ? MOE_F16 : MOE_BF16,
+                           .block = blocks[trial / 4],
+                           .end_open = trial / 2 % 2};
+    moe_int_finding_say(f, ": sums of logits in %s, after every %lld terms",
+                        moe_dtype_name(how.sums), (long long)how.block);
+    moe_int_finding_param(f, "block", (double)how.block);
+    return narrow_logits(s, &how, c) && moe_int_reweigh(c);
+}
+
+/* Logits rounded, or made of rounded factors, or in narrow sums. */
 bool moe_int_change_router_narrow(const moe_int_scene *s, int64_t trial, moe_int_change *c,
                                   moe_int_finding *f) {
     enum { OF_LOGITS = MOE_INT_NARROW_COUNT - 1 };
     const bool of_logits = trial < OF_LOGITS;
     const moe_int_narrowing narrow = (moe_int_narrowing)(1 + trial % OF_LOGITS);
     int64_t count = s->evidence->problem->T * c->plan->n_experts;
-    if (trial / 2 >= OF_LOGITS || !c->logits || !moe_int_is_small(s))
+    if (!c->logits || !moe_int_is_small(s))
         return false;
+    if (trial >= 2 * (int64_t)OF_LOGITS)
+        return narrow_sums(s, trial - 2 * (int64_t)OF_LOGITS, c, f);
     moe_int_finding_say(f, ": %s of %s", of_logits ? "logits" : "factors", name_of(narrow));
     if (!of_logits)
-        return narrow_logits(s, narrow, c) && moe_int_reweigh(c);
+        return narrow_logits(s, &(logit_sum){narrow, MOE_F64, 0, false}, c) && moe_int_reweigh(c);
     c->own_logits = moe_int_copy_logits(s, c);
     if (c->own_logits)
         moe_int_narrow(narrow, c->own_logits, count);
@@ -80,7 +113,8 @@ bool moe_int_change_operands_narrow(const moe_int_scene *s, int64_t trial, moe_i
         return false;
     c->operand = (moe_int_narrowing)(trial + 1);
     moe_int_finding_say(f, ": %s", name_of(c->operand));
-    return !c->logits || (narrow_logits(s, c->operand, c) && moe_int_reweigh(c));
+    return !c->logits ||
+           (narrow_logits(s, &(logit_sum){c->operand, MOE_F64, 0, false}, c) && moe_int_reweigh(c));
 }
 
 /* Sums that are kept narrow together, and the tensors that are wrong first then. */

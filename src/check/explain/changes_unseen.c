@@ -43,6 +43,27 @@ bool moe_int_change_unseen_order(const moe_int_scene *s, int64_t trial, moe_int_
     return true;
 }
 
+/* Every second block of a sum's terms is left out, or there twice. */
+bool moe_int_change_unseen_blocks(const moe_int_scene *s, int64_t trial, moe_int_change *c,
+                                  moe_int_finding *f) {
+    static const int64_t blocks[] = {16, 32, 64, 128, 8, 4, 2, 1};
+    enum { BLOCKS = sizeof blocks / sizeof *blocks, WAYS = 4 * BLOCKS };
+    const int64_t product = trial / WAYS, way = trial % 4;
+    if (product >= MOE_INT_PRODUCT_COUNT)
+        return false;
+    if (!concerns(s, product))
+        return true;
+    c->edit = (moe_int_factor_edit){.product = (moe_int_product)product,
+                                    .block = blocks[trial % WAYS / 4],
+                                    .from_block = way % 2,
+                                    .times = way / 2 ? 2 : 0};
+    moe_int_finding_say(f, ": in %s %s blocks of %lld terms are %s", products[product].equation,
+                        way % 2 ? "odd" : "even", (long long)c->edit.block,
+                        way / 2 ? "there twice" : "left out");
+    moe_int_finding_param(f, "block", (double)c->edit.block);
+    return true;
+}
+
 /* Types by the bits of their significands: e5m2 and e2m1 2 and 3, e4m3 4, bf16 8, fp16 11. */
 static const int widths[] = {8, 4, 3, 2, 5, 6, 7, 11, 10, 9};
 enum { WIDTHS = sizeof widths / sizeof *widths };

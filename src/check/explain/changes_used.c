@@ -1,5 +1,6 @@
 /* Hypotheses about combine weights that are right, or not to be seen, and used otherwise. */
 #include "check/explain/bank.h"
+#include "route/route.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -34,17 +35,37 @@ static double square(double w) {
     return w * w;
 }
 
+/* Each weight times its expert's part of a softmax over all logits. */
+static void times_softmax(moe_int_change *c) {
+    const moe_plan *plan = c->plan;
+    const int64_t R = plan->n_experts;
+    for (int64_t t = 0; t < plan->n_tokens; t++) {
+        const double *z = c->logits + t * R;
+        double most = -INFINITY, sum = 0;
+        for (int64_t e = 0; e < R; e++)
+            most = fmax(most, z[e]);
+        for (int64_t e = 0; e < R; e++)
+            sum += exp(z[e] - most);
+        for (int64_t j = plan->token_offsets[t]; j < plan->token_offsets[t + 1]; j++) {
+            const int64_t p = plan->pair_of_token[j];
+            plan->weight[p] *= exp(z[moe_int_plan_expert_of(plan, p)] - most) / sum;
+        }
+    }
+}
+
 typedef struct again {
     again_fn *of;
-    bool of_scores;
+    bool of_scores, scaled, times_all;
     const char *words;
 } again;
 
 static const again ways[] = {
-    {exp, true, "the chosen scores go through a softmax"},
-    {exp, false, "the weights go through a softmax"},
-    {sqrt, false, "roots of the weights over their sum"},
-    {square, false, "squares of the weights over their sum"},
+    {exp, true, false, false, "the chosen scores go through a softmax"},
+    {exp, false, false, false, "the weights go through a softmax"},
+    {sqrt, false, false, false, "roots of the weights over their sum"},
+    {square, false, false, false, "squares of the weights over their sum"},
+    {exp, true, true, false, "the chosen scores go through a softmax, then the routed scale"},
+    {NULL, false, false, true, "they are multiplied by a softmax over all experts"},
 };
 
 bool moe_int_change_weights_again(const moe_int_scene *s, int64_t trial, moe_int_change *c,
@@ -59,17 +80,44 @@ bool moe_int_change_weights_again(const moe_int_scene *s, int64_t trial, moe_int
     }
     if (!moe_int_reweigh(c))
         return false;
-    for (int64_t t = 0; t < plan->n_tokens; t++) {
+    if (way->scaled && moe_int_layer_of(s)->router.scale == 1)
+        return true; /* that is another trial's */
+    if (way->times_all)
+        times_softmax(c);
+    for (int64_t t = 0; !way->times_all && t < plan->n_tokens; t++) {
         double sum = 0;
         for (int64_t j = plan->token_offsets[t]; j < plan->token_offsets[t + 1]; j++)
             sum += way->of(plan->weight[plan->pair_of_token[j]]);
         for (int64_t j = plan->token_offsets[t]; sum > 0 && j < plan->token_offsets[t + 1]; j++) {
             double *w = &c->plan->weight[plan->pair_of_token[j]];
-            *w = way->of(*w) / sum;
+            *w = way->of(*w) / sum * (way->scaled ? moe_int_layer_of(s)->router.scale : 1);
         }
     }
-    (void)s;
     moe_int_finding_say(f, ": %s", way->words);
+    return true;
+}
+
+/* One slot of each token, by weight the last or the first, has what the others leave. */
+bool moe_int_change_weight_of_rest(const moe_int_scene *s, int64_t trial, moe_int_change *c,
+                                   moe_int_finding *f) {
+    const double whole = moe_int_layer_of(s)->router.scale;
+    moe_plan *plan = c->plan;
+    if (trial > 1 || !c->logits || moe_int_layer_of(s)->router.renorm ||
+        s->evidence->first == MOE_INT_CHOICE)
+        return false;
+    for (int64_t t = 0; t < plan->n_tokens; t++) {
+        const int64_t first = plan->token_offsets[t], end = plan->token_offsets[t + 1];
+        int64_t is = -1;
+        double sum = 0;
+        for (int64_t j = first; j < end; j++) {
+            const int64_t p = plan->pair_of_token[j];
+            is = moe_int_rank_of(plan, p) == (trial ? 0 : end - first - 1) ? p : is;
+            sum += plan->weight[p];
+        }
+        if (is >= 0)
+            plan->weight[is] = whole - (sum - plan->weight[is]);
+    }
+    moe_int_finding_say(f, ": the %s weight", trial ? "largest" : "smallest");
     return true;
 }
 

@@ -1,5 +1,6 @@
 /* Hypotheses about combine weights. */
 #include "check/explain/bank.h"
+#include "check/explain/pair_rules.h"
 #include "route/route.h"
 
 #include <stdlib.h>
@@ -263,6 +264,10 @@ static int64_t neighbour(const moe_plan *plan, int64_t trial, int64_t t, int64_t
         return plan->pair_of_token[p];
     if (trial == 10)
         return first + k;
+    if (trial >= 11) {
+        const int64_t q = moe_int_pair_rules[trial - 11].of(plan, p);
+        return q >= 0 ? q : p;
+    }
     int64_t u = trial == 6 ? t + 1 : t - 1;
     if (u < 0 || u >= plan->n_tokens || plan->token_offsets[u] + k >= plan->token_offsets[u + 1])
         return p;
@@ -282,11 +287,13 @@ bool moe_int_change_weight_neighbour(const moe_int_scene *s, int64_t trial, moe_
                                      "the pair that has the token's number",
                                      "the pair at this place in order of tokens",
                                      "the place of this pair in order of tokens"};
+    enum { NAMED = sizeof of / sizeof *of };
     const moe_plan *plan = c->plan;
     (void)s;
-    if (trial >= (int64_t)(sizeof of / sizeof *of))
+    if (trial >= NAMED + MOE_INT_PAIR_RULES)
         return false;
-    moe_int_finding_say(f, ": %s", of[trial]);
+    moe_int_finding_say(f, ": %s",
+                        trial < NAMED ? of[trial] : moe_int_pair_rules[trial - NAMED].words);
     c->used = malloc(((size_t)plan->n_pairs + 1) * sizeof *c->used);
     for (int64_t t = 0; c->used && t < plan->n_tokens; t++)
         for (int64_t k = 0; k < plan->token_offsets[t + 1] - plan->token_offsets[t]; k++)

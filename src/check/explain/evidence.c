@@ -147,9 +147,19 @@ static bool is_finer(const moe_int_evidence *e, const moe_int_finding *f) {
     const moe_int_finding *best = &e->best;
     const bool choice = e->first == MOE_INT_CHOICE;
     const double gate = choice ? 0 : e->gate[e->first];
+    if (best->fitted != f->fitted)
+        return best->fitted && f->is.after <= fmax(gate, 3 * best->is.after);
     if (best->is.after > gate && f->is.after < best->is.after / 30)
         return true;
     return f->excused < best->excused && (f->is.after <= gate || f->is.after <= best->is.after);
+}
+
+/* Whatever else it explains, what leaves far more than rounding is not the cause where another
+ * finding leaves little of the same tensor. */
+static bool is_coarse_beside(const moe_int_evidence *e, const moe_int_finding *f,
+                             const moe_int_finding *other) {
+    return f->of < MOE_INT_CHOICE && f->of == other->of && !other->rough &&
+           f->is.after > 10 * e->gate[f->of] && other->is.after < f->is.after / 30;
 }
 
 void moe_int_offer(moe_int_evidence *e, const moe_int_finding *finding) {
@@ -163,10 +173,10 @@ void moe_int_offer(moe_int_evidence *e, const moe_int_finding *finding) {
     bool better =
         !e->found || (best->place && !finding->place) ||
         (best->place == finding->place && (gain > 0 || (gain == 0 && is_finer(e, finding))));
-    /* Whatever else it explains, what leaves far more than rounding is not the cause. */
-    if (e->found && finding->of < MOE_INT_CHOICE && finding->of == best->of && !finding->rough &&
-        best->is.after > 10 * e->gate[best->of] && finding->is.after < best->is.after / 30)
+    if (e->found && is_coarse_beside(e, best, finding))
         better = true;
+    if (e->found && !best->place && is_coarse_beside(e, finding, best))
+        better = false;
     if (finding->place && e->found && !best->place)
         better = false;
     if (better) {

@@ -18,6 +18,7 @@ typedef struct moe_int_finding {
     bool place;                  /* says only where the error is */
     bool partial;                /* of some rows alone */
     bool rough;                  /* `after` is an interpolation's, which leaves more */
+    bool fitted;                 /* by a number of its own for each row: one rule says more */
 } moe_int_finding;
 
 typedef struct moe_int_evidence {

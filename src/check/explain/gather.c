@@ -21,8 +21,17 @@ static int64_t ordered_token(const moe_int_change *c, int64_t e, int64_t at) {
     return c->plan->token[is < last ? is : first + at];
 }
 
+/* Row `at` of expert e, by a wrong index. */
+static int64_t ruled_token(const moe_int_change *c, int64_t e, int64_t at, int64_t t) {
+    const moe_int_token_rule *rule = c->token_rule;
+    const int64_t is = rule->of(c->plan, c->plan->offsets[e] + at, rule->size);
+    return is >= 0 && is < c->plan->n_tokens ? is : t;
+}
+
 int64_t moe_int_gathered_token(const moe_int_change *c, int64_t e, int64_t at, int64_t t) {
     const moe_plan *full = c->plan;
+    if (c->token_rule)
+        return ruled_token(c, e, at, t);
     if (c->row_order)
         return ordered_token(c, e, at);
     if (c->early > 0)

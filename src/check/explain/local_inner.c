@@ -57,6 +57,22 @@ static double of_activated(const place *k) {
 static double of_exchanged(const place *k) {
     return of_units(k, OF_EXCHANGED);
 }
+static double sum_of(const double *v, int64_t n) {
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++)
+        sum += v[i];
+    return sum;
+}
+static double of_dO(const place *k) {
+    return sum_of(k->rows->dy + k->p * k->rows->d, k->rows->d);
+}
+static double of_dA(const place *k) {
+    return sum_of(k->rows->dA + k->p * k->rows->n, k->rows->n);
+}
+static double of_X(const place *k) {
+    const int64_t d = k->rows->d;
+    return moe_int_inner(k->rows->dy + k->p * d, k->rows->x + k->p * d, d);
+}
 typedef struct inner {
     const char *words;
     double (*of)(const place *k);
@@ -67,6 +83,9 @@ static const inner inners[] = {
     {"<dA', up>, without the gate's activation", of_up},
     {"<dA', gate>, without activation and up", of_gate},
     {"<dA', A with gate and up exchanged>", of_exchanged},
+    {"the sum of dO, a product without Y", of_dO},
+    {"the sum of dA', a product without A", of_dA},
+    {"<dO, x>, a product with X for Y", of_X},
 };
 
 /* Error of one row with `in`, plain or times the combine weight; `ret_d2` as it is. */

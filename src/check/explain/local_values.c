@@ -8,20 +8,27 @@
 #include <math.h>
 #include <stdlib.h>
 
-/* Single values (dS, S): are they the right ones in another order? */
+/* How near a value must be to one of another row to be taken for it. */
+static double near(double want, double unit) {
+    return 0.02 * (fabs(want) + 0.05 * unit);
+}
+
+/* Single values (dS, S): are they the right ones in another order? Those that are a little off
+ * where they stand are in none. */
 static bool same_values(const moe_int_sight *p, double *room) {
-    int64_t unlike = 0;
+    int64_t unlike = 0, moved = 0;
     double *want = room + p->rows;
+    const double unit = sqrt(p->r2 / (double)p->rows);
     for (int64_t r = 0; r < p->rows; r++) {
         room[r] = moe_int_sight_got(p, r, 0);
         want[r] = moe_int_sight_want(p, r, 0);
+        moved += fabs(room[r] - want[r]) > near(want[r], unit);
     }
     moe_int_sort(room, (size_t)p->rows);
     moe_int_sort(want, (size_t)p->rows);
-    const double unit = sqrt(p->r2 / (double)p->rows);
     for (int64_t r = 0; r < p->rows; r++)
-        unlike += fabs(room[r] - want[r]) > 0.02 * (fabs(want[r]) + 0.05 * unit);
-    return 20 * unlike <= p->wrong_rows;
+        unlike += fabs(room[r] - want[r]) > near(want[r], unit);
+    return 20 * unlike <= p->wrong_rows && 2 * moved > p->wrong_rows;
 }
 
 bool moe_int_local_reordered(const moe_int_local *l, moe_int_finding *f) {

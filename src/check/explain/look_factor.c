@@ -244,6 +244,7 @@ bool moe_int_look_factor_by_token(const moe_int_sight *p, moe_int_finding *f) {
     moe_int_finding_say(f, " (token %lld: %.4g)", (long long)moe_int_sight_token(p, shown),
                         p->row[shown].gr / p->row[shown].r2);
     say_pair_factors(p, f);
+    f->fitted = p->layout.by == MOE_INT_BY_TOKEN && high - low > 1e-3 * fabs(high);
     moe_int_finding_param(f, "least", low);
     moe_int_finding_param(f, "largest", high);
     return true;

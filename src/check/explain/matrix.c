@@ -88,8 +88,15 @@ static int64_t row_of(const moe_int_matrix *m, int64_t c) {
     return c;
 }
 
+/* How much further on row r is read than the matrix's. */
+static int64_t further(const moe_int_matrix *m, int64_t r) {
+    const bool up = m->interleaved ? r % 2 == 1 : r >= m->rows / 2;
+    return up == m->of_up ? m->elsewhere : 0;
+}
+
 static int64_t flat(const moe_int_matrix *m, int64_t r, int64_t c) {
-    return m->first + (m->transposed ? c * m->rows + r : row_of(m, r) * m->cols + c);
+    return m->first + further(m, r) +
+           (m->transposed ? c * m->rows + r : row_of(m, r) * m->cols + c);
 }
 
 static int bits_of(const moe_int_matrix *m) {
@@ -112,7 +119,7 @@ static void stored_row(const moe_int_matrix *m, int64_t r, double *ret) {
         memset(ret, 0, (size_t)m->cols * sizeof *ret);
         return;
     }
-    moe_int_load(m->t, m->first + row_of(m, r) * m->cols, m->cols, ret);
+    moe_int_load(m->t, m->first + further(m, r) + row_of(m, r) * m->cols, m->cols, ret);
     memset(ret + first, 0, (size_t)m->drop_cols * sizeof *ret);
     moe_int_narrow(m->operand, ret, m->cols);
     for (int64_t c = 0; bits_of(m) && c < m->cols; c++)
@@ -135,14 +142,14 @@ void moe_int_matrix_column(const moe_int_matrix *m, int64_t c, double *ret) {
 
 static moe_int_matrix settle(moe_int_matrix m, bool own_expert) {
     m.right = own_expert && !m.transposed && m.drop_rows == 0 && m.drop_cols == 0 &&
-              m.order == MOE_INT_ROWS_RIGHT && !m.operand && !m.edit;
+              m.order == MOE_INT_ROWS_RIGHT && !m.operand && !m.edit && !m.elsewhere;
     return m;
 }
 
 /* Of a routed expert's product. */
 static const moe_int_factor_edit *edit_of(const moe_int_change *c, moe_int_product product) {
     const moe_int_factor_edit *edit = &c->edit;
-    return edit->product == product && (edit->order || edit->bits) ? edit : NULL;
+    return edit->product == product && (edit->order || edit->bits || edit->block) ? edit : NULL;
 }
 
 static int64_t owner_of(const int32_t *owner, int64_t e) {
@@ -165,6 +172,9 @@ moe_int_matrix moe_int_matrix_w1(const moe_int_scene *s, const moe_int_change *c
     m.drop_first = c->terms & MOE_INT_DROP_FIRST;
     m.edit = edit_of(c, product);
     m.order = c->rows1;
+    if (c->half_owner)
+        m.elsewhere = (moe_int_around(e + c->half_owner, desc->E) - e) * hw * d;
+    m.of_up = c->half_of_up;
     m.interleaved = desc->glu_layout == MOE_GLU_INTERLEAVED;
     if (product == MOE_INT_PRODUCT_H)
         m.drop_cols = c->drop[product];

@@ -1,5 +1,6 @@
 /* Pairs that wrong indices lead to. */
 #include "check/explain/pair_rules.h"
+#include "check/explain/local.h"
 #include "route/route.h"
 
 /* Number of pair p among the slots of all tokens. */
@@ -47,6 +48,31 @@ static int64_t mirrored(const moe_plan *plan, int64_t p) {
     return plan->offsets[e] + plan->offsets[e + 1] - 1 - p;
 }
 
+/* How many slots each token has; 0: not all have as many. */
+static int64_t slots_of_each(const moe_plan *plan) {
+    const int64_t K = plan->n_tokens ? plan->n_pairs / plan->n_tokens : 0;
+    for (int64_t t = 0; t < plan->n_tokens; t++)
+        if (plan->token_offsets[t + 1] - plan->token_offsets[t] != K)
+            return 0;
+    return K;
+}
+
+/* As slot_for_row and row_for_slot, where a token's slots come by weight, the largest first. */
+static int64_t slot_for_row_by_weight(const moe_plan *plan, int64_t p) {
+    const int64_t K = slots_of_each(plan);
+    return K ? plan->token[p] * K + moe_int_rank_of(plan, p) : -1;
+}
+
+static int64_t row_for_slot_by_weight(const moe_plan *plan, int64_t p) {
+    const int64_t K = slots_of_each(plan);
+    for (int64_t k = 0; k < K; k++) {
+        const int64_t q = plan->pair_of_token[p / K * K + k];
+        if (moe_int_rank_of(plan, q) == p % K)
+            return q;
+    }
+    return -1;
+}
+
 const moe_int_pair_rule moe_int_pair_rules[MOE_INT_PAIR_RULES] = {
     {"the row that has its number among the tokens' slots", slot_for_row},
     {"the slot that has the number of its row", row_for_slot},
@@ -55,4 +81,6 @@ const moe_int_pair_rule moe_int_pair_rules[MOE_INT_PAIR_RULES] = {
     {"the slot that has the number of its token", token_for_slot},
     {"the row that has the number of its token", token_for_row},
     {"the row at its place from the other end of its expert's", mirrored},
+    {"the row that has its number among the slots, a token's by weight", slot_for_row_by_weight},
+    {"the slot, a token's by weight, that has the number of its row", row_for_slot_by_weight},
 };

@@ -11,7 +11,13 @@ typedef struct moe_int_pair_rule {
     int64_t (*of)(const moe_plan *plan, int64_t p);
 } moe_int_pair_rule;
 
-enum { MOE_INT_PAIR_RULES = 7 };
+enum {
+    MOE_INT_RULE_ROW_OF_SLOT = 0,           /* the pair whose row has the number of p's slot */
+    MOE_INT_RULE_SLOT_OF_ROW = 1,           /* whose slot has the number of p's row */
+    MOE_INT_RULE_ROW_OF_SLOT_BY_WEIGHT = 7, /* where a token's slots come by weight */
+    MOE_INT_RULE_SLOT_OF_ROW_BY_WEIGHT = 8,
+    MOE_INT_PAIR_RULES = 9
+};
 extern const moe_int_pair_rule moe_int_pair_rules[MOE_INT_PAIR_RULES];
 
 #endif

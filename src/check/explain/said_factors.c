@@ -118,6 +118,33 @@ static bool say_rounded(const moe_plan *plan, const int64_t *pair, const double 
     return false;
 }
 
+/* The shared expert's gate at token t. */
+static double gate_at(const moe_problem *p, int64_t t) {
+    const moe_tensor *x = &p->in.t[MOE_T_X], *w = &p->in.t[MOE_T_W_GATE_SHARED];
+    double z = 0;
+    for (int64_t i = 0; i < p->layer.d; i++)
+        z += moe_load(x->data, x->dtype, (size_t)(t * p->layer.d + i)) *
+             moe_load(w->data, w->dtype, (size_t)i);
+    return 1 / (1 + exp(-z));
+}
+
+/* All factors are the gate of the shared expert at their tokens, or one over it. */
+static bool say_gate(const moe_int_evidence *e, const int64_t *pair, const double *factor,
+                     int64_t count, moe_int_finding *f) {
+    int64_t as = 0, over = 0;
+    if (!e->problem->layer.shared_gate || count < 4)
+        return false;
+    for (int64_t i = 0; i < count; i++) {
+        const double gate = gate_at(e->problem, e->routing->plan->token[pair[i]]);
+        as += fabs(factor[i] - gate) <= 0.03 * gate + 1e-3;
+        over += fabs(factor[i] * gate - 1) <= 0.03;
+    }
+    if (as < count && over < count)
+        return false;
+    moe_int_finding_say(f, ": it has %sthe shared expert's gate", as < count ? "one over " : "");
+    return true;
+}
+
 bool moe_int_say_factors(const moe_int_evidence *e, const int64_t *pair, const double *factor,
                          int64_t count, moe_int_finding *f) {
     static const named_factor names[] = {
@@ -153,7 +180,7 @@ bool moe_int_say_factors(const moe_int_evidence *e, const int64_t *pair, const d
         moe_int_finding_say(f, ": it has %s", names[n].name);
         return true;
     }
-    if (say_rule(plan, pair, factor, count, f))
+    if (say_gate(e, pair, factor, count, f) || say_rule(plan, pair, factor, count, f))
         return true;
     int64_t zeros = 0, twos = 0;
     for (int64_t i = 0; i < count; i++) {

@@ -116,7 +116,9 @@ typedef struct moe_int_matrix {
     int64_t drop_rows, drop_cols;
     bool drop_first;
     moe_int_row_order order;
-    bool interleaved; /* its rows are, by the layer's description */
+    bool interleaved;  /* its rows are, by the layer's description */
+    int64_t elsewhere; /* elements further on that the gate's (up's) rows are read from */
+    bool of_up;
     moe_int_narrowing operand;
     const moe_int_factor_edit *edit; /* NULL: none */
     bool right;                      /* none of that applies, and the expert is the right one */
@@ -132,6 +134,8 @@ moe_int_matrix moe_int_matrix_w2(const moe_int_scene *s, const moe_int_change *c
                                  moe_int_product product);
 /* edits.c: rounds to so many bits, those of the significand; 0: to all. */
 double moe_int_to_bits(int bits, double v);
+/* The element of b1 that column i of H takes, of a gated expert of n units. */
+int64_t moe_int_b1_column(const moe_int_change *c, int64_t n, int64_t i);
 /* A row of `width` of the operand as the edited product has it; `room` [width]. */
 void moe_int_edit_row(const moe_int_factor_edit *edit, int64_t width, double *row, double *room);
 /* Rounds to what goes into a product. */

@@ -30,7 +30,9 @@ static int64_t token_of(const slice_run *k, int64_t r) {
 static void load_row(const slice_run *k, int64_t r) {
     const moe_tensor *in = k->s->evidence->problem->in.t;
     int64_t T = k->s->evidence->problem->T, t = token_of(k, r);
-    int64_t x = k->at.e < 0 ? t * k->d : moe_int_gather_start(k->c, t, T, k->d);
+    const int64_t of_X =
+        k->c->token_rule && k->at.e >= 0 ? moe_int_gathered_token(k->c, k->at.e, r, t) : t;
+    int64_t x = k->at.e < 0 ? t * k->d : moe_int_gather_start(k->c, of_X, T, k->d);
     int64_t dy = k->at.e < 0 ? t : moe_int_around(t + k->c->gather_dO, T);
     moe_int_load(&in[MOE_T_X], x, k->d, k->x);
     moe_int_load(&in[MOE_T_DO], dy * k->d, k->d, k->dy);
@@ -91,8 +93,10 @@ static double bias_of(const slice_run *k, int up) {
         return 0;
     bool meant = k->c->biases & 1;
     int64_t from = meant ? (k->at.e + k->c->bias_shift) % k->c->desc.E : k->at.e;
+    const int64_t column = column_of(k, up);
+    const int64_t at = k->c->b1_order ? moe_int_b1_column(k->c, k->hw / 2, column) : column;
     return (meant ? k->c->bias_factor : 1) *
-           moe_load(b->data, b->dtype, (size_t)(from * k->hw + column_of(k, up)));
+           moe_load(b->data, b->dtype, (size_t)(from * k->hw + at));
 }
 
 /* What a weight w that is missing or there twice adds as a factor. */

@@ -119,8 +119,10 @@ static double bias_of(const moe_int_expert_run *k, moe_tensor_id id, unsigned wi
         return 0;
     bool meant = k->change->biases & (id == MOE_T_B1 ? 1 : 2);
     int64_t from = meant ? (k->e + k->change->bias_shift) % k->change->desc.E : k->e;
+    const bool ordered = id == MOE_T_B1 && k->change->b1_order;
+    const int64_t at = ordered ? moe_int_b1_column(k->change, width / 2, i) : i;
     return (meant ? k->change->bias_factor : 1) *
-           moe_load(b->data, b->dtype, (size_t)(from * width + i));
+           moe_load(b->data, b->dtype, (size_t)(from * width + at));
 }
 
 static int32_t layout_of(const moe_int_expert_run *k) {

@@ -51,11 +51,12 @@ static moe_status load_routed(const runner *k) {
         return status;
     const moe_problem *problem = k->s->evidence->problem;
     for (int64_t p = 0; p < k->sub->n_pairs; p++) {
-        int64_t t = gathered(k, p), T = problem->T;
+        const int64_t t = gathered(k, p), T = problem->T;
+        const int64_t of_dO = k->c->token_rule ? k->s->tokens[k->sub->token[p]] : t;
         moe_int_load(&problem->in.t[MOE_T_X], moe_int_gather_start(k->c, t, T, d), d, f->x + p * d);
         if (k->s->dO)
-            moe_int_load(&problem->in.t[MOE_T_DO], moe_int_around(t + k->c->gather_dO, T) * d, d,
-                         f->dy + p * d);
+            moe_int_load(&problem->in.t[MOE_T_DO], moe_int_around(of_dO + k->c->gather_dO, T) * d,
+                         d, f->dy + p * d);
         f->weight[p] = k->used->weight[p];
     }
     return MOE_OK;

@@ -1,5 +1,6 @@
 /* Reading a file: the results of a program that knows nothing of moeref. */
 #include "check/subject/outputs.h"
+#include "check/routing/reading.h"
 #include "check/subject/guard.h"
 #include "check/verdict/result.h"
 #include "core/elements.h"
@@ -235,33 +236,44 @@ moe_status moe_int_outputs_read(const moe_safetensors *file, const char *path,
     return status;
 }
 
+/* Weights, their gradients and logits are fp32 in 16-bit kernels too: that type tells nothing. */
+static bool tells(const moe_int_outputs *f, int id) {
+    const moe_tensor *t = &f->got.t[id];
+    const bool always = id == MOE_T_LOGITS || id == MOE_T_S || id == MOE_T_DS;
+    return t->data && !f->owned[id] && !(always && t->dtype == MOE_F32);
+}
+
 /* The tensor whose type is taken for the program's arithmetic; -1: none has its own type. */
 static int telling(const moe_int_outputs *f) {
     if (f->got.t[MOE_T_O].data)
         return MOE_T_O;
     int id = MOE_T_COUNT - 1;
-    while (id >= 0 && (!f->got.t[id].data || f->owned[id]))
+    while (id >= 0 && !tells(f, id))
         id--;
     return id;
 }
 
-moe_dtype moe_int_outputs_arithmetic(const moe_int_outputs *f) {
-    int id = telling(f);
-    return id < 0 ? MOE_F32 : f->got.t[id].dtype;
+moe_dtype moe_int_outputs_arithmetic(const moe_int_outputs *f, const moe_problem *problem) {
+    const int id = telling(f);
+    const moe_dtype own = problem->in.t[MOE_T_X].dtype;
+    return id >= 0 ? f->got.t[id].dtype : moe_int_is_low(own) ? own : MOE_F32;
 }
 
-void moe_int_outputs_reason(const moe_int_outputs *f, char *ret, size_t size) {
-    int id = telling(f);
-    moe_dtype dtype = moe_int_outputs_arithmetic(f);
+void moe_int_outputs_reason(const moe_int_outputs *f, const moe_problem *problem, char *ret,
+                            size_t size) {
+    const int id = telling(f);
+    const moe_dtype dtype = moe_int_outputs_arithmetic(f, problem);
     const char *word = dtype == MOE_F64    ? "float64"
                        : dtype == MOE_F32  ? "float32"
                        : dtype == MOE_F16  ? "float16"
                        : dtype == MOE_BF16 ? "bfloat16"
                                            : moe_dtype_name(dtype);
-    if (id < 0)
-        snprintf(ret, size, "nothing tells another");
-    else
+    if (id >= 0)
         snprintf(ret, size, "%s is stored as %s", moe_tensor_name((moe_tensor_id)id), word);
+    else if (moe_int_is_low(dtype))
+        snprintf(ret, size, "X is %s, and nothing tells another", word);
+    else
+        snprintf(ret, size, "nothing tells another");
 }
 
 void moe_int_outputs_report(const moe_int_outputs *f, moe_check_result *r) {

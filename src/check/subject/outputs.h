@@ -25,10 +25,12 @@ moe_status moe_int_outputs_read(const moe_safetensors *file, const char *path,
                                 const moe_problem *problem, const moe_log *log,
                                 moe_int_outputs *ret);
 void moe_int_outputs_destroy(moe_int_outputs *outputs);
-/* The first floating tensor's type, O before all others, is what the program computed in. */
-moe_dtype moe_int_outputs_arithmetic(const moe_int_outputs *outputs);
+/* The first floating tensor's type, O before all others, is what the program computed in; where
+ * all are of a kind that any kernel keeps in fp32, X's type is. */
+moe_dtype moe_int_outputs_arithmetic(const moe_int_outputs *outputs, const moe_problem *problem);
 /* "O is stored as float32": why that is its arithmetic. */
-void moe_int_outputs_reason(const moe_int_outputs *outputs, char *ret, size_t size);
+void moe_int_outputs_reason(const moe_int_outputs *outputs, const moe_problem *problem, char *ret,
+                            size_t size);
 /* Fails in `result` what no comparison can be made of: before anything is judged. */
 void moe_int_outputs_report(const moe_int_outputs *outputs, moe_check_result *result);
 /* Notes in `result` what the case makes and the file lacks. */

@@ -35,7 +35,7 @@ static void put_explanation(FILE *to, const moe_check_result *r) {
     const moe_explanation *e = &r->explanation;
     const char *next[CLI_ADVICE_MOST];
     const size_t n = cli_advice(r, next);
-    if (e->tried == 0)
+    if (e->tried == 0 && !e->ended)
         return;
     fprintf(to, "<div class=\"cause\"><h4>%s</h4><p>",
             e->kind[0] ? "What would make it right" : "No explanation");

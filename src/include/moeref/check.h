@@ -289,7 +289,8 @@ MOE_API void moe_check_invariance(moe_backend *backend, const moe_problem *probl
 /* Judges outputs that any program wrote: a safetensors file with tensors named as in the table
  * ("O", "dX", "dW1" ...; optional "topk_index" [T][K] and "topk_weight" [T][K]). Numbers of pairs
  * may come as [T][K] by those ids, or by those of the problem's own plan (moe_problem_slots).
- * Arithmetic comes from O's dtype, or from `arithmetic` if it is not negative. Tensors that are
+ * Arithmetic comes from O's dtype (without it, from another tensor's, or from X's where there are
+ * weights, dS or logits alone), or from `arithmetic` if it is not negative. Tensors that are
  * absent are listed as skipped; none at all is MOE_E_NOTFOUND. One of another shape than the
  * case's, or of integers, fails. MOE_E_INVALID: a tensor of pairs of another shape, where
  * "topk_index" does not tell how many pairs there are; MOE_E_UNSUPPORTED: an element type that
