@@ -69,10 +69,10 @@ Test(selftest, shards) {
     expect(2, "--shard is I/N", "selftest --shard 1/2x");
 }
 
-/* An eps of 1e-6 moves the weights by less than any gate: the case cannot show that it is ignored,
+/* An eps of 1e-8 moves the weights by less than any gate: the case cannot show that it is ignored,
  * and a pass on it is mistrusted where it counts. */
 Test(selftest, a_case_that_shows_nothing_is_mistrusted) {
-    static const char line[] = "T=24 d=16 n=8 E=4 K=2 score=sigmoid renorm=1 eps=1e-06 seed=3";
+    static const char line[] = "T=24 d=16 n=8 E=4 K=2 score=sigmoid renorm=1 eps=1e-08 seed=3";
     char path[TEMPORARY_BYTES], args[1000];
     temporary_file(path, "", "", 0);
     snprintf(args, sizeof args,

@@ -234,13 +234,14 @@ Test(check_sample, odd_tokens_join) {
     cr_expect_eq(judge_O(b.problem, &O), MOE_VERDICT_PASS);
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         float *row = (float *)O.data + (ptrdiff_t)rows[i].token * D, before[D];
-        int64_t odd[MOE_INT_ODD];
+        int64_t odd[MOE_INT_ODD], n_odd;
         const moe_tensors seen = {.t[MOE_T_O] = O};
         cr_expect_not(holds(b.sampled.tokens, b.sampled.n_tokens, rows[i].token));
         memcpy(before, row, sizeof before);
         for (int k = 0; k < D; k++)
             row[k] *= rows[i].factor;
-        cr_expect_eq(moe_int_odd_tokens(b.routing.plan, &seen, odd), MOE_INT_ODD / 2);
+        cr_expect_eq(moe_int_odd_tokens(b.routing.plan, &seen, odd, &n_odd), MOE_OK);
+        cr_expect_eq(n_odd, MOE_INT_ODD / 2);
         cr_expect(holds(odd, MOE_INT_ODD / 2, rows[i].token), "token %d", rows[i].token);
         cr_expect_eq(judge_O(b.problem, &O), MOE_VERDICT_FAIL, "token %d", rows[i].token);
         memcpy(row, before, sizeof before);

@@ -30,21 +30,24 @@ static void take_ends(const moe_plan *plan, const double *size, double sign, int
         ret[(*count)++] = end[i];
 }
 
-int64_t moe_int_odd_tokens(const moe_plan *plan, const moe_tensors *seen,
-                           int64_t ret[MOE_INT_ODD]) {
+moe_status moe_int_odd_tokens(const moe_plan *plan, const moe_tensors *seen,
+                              int64_t ret[MOE_INT_ODD], int64_t *ret_count) {
     static const moe_tensor_id ids[] = {MOE_T_O, MOE_T_DX};
-    int64_t count = 0, T = plan->n_tokens;
+    const int64_t T = plan->n_tokens;
     double *size = malloc(((size_t)T + 1) * sizeof *size);
-    for (int i = 0; size && i < 2; i++) {
+    *ret_count = 0;
+    if (!size)
+        return MOE_E_NOMEM;
+    for (int i = 0; i < 2; i++) {
         const moe_tensor *t = &seen->t[ids[i]];
         if (!t->data || t->ndim != 2 || t->shape[0] != T)
             continue;
 #pragma omp parallel for schedule(static) if (T * t->shape[1] >= MANY)
         for (int64_t k = 0; k < T; k++)
             size[k] = moe_int_row_square(t, k, t->shape[1]);
-        take_ends(plan, size, 1, ret, &count);
-        take_ends(plan, size, -1, ret, &count);
+        take_ends(plan, size, 1, ret, ret_count);
+        take_ends(plan, size, -1, ret, ret_count);
     }
     free(size);
-    return count;
+    return MOE_OK;
 }

@@ -60,8 +60,10 @@ static void add_ends(const moe_plan *plan, int64_t e, int64_t *tokens, int64_t *
 
 static moe_status choose_tokens(const moe_problem *problem, const moe_plan *plan,
                                 const moe_tensors *seen, moe_int_truth *t) {
-    int64_t experts[8], odd[MOE_INT_ODD];
-    const int64_t n_odd = seen ? moe_int_odd_tokens(plan, seen, odd) : 0;
+    int64_t experts[8], odd[MOE_INT_ODD], n_odd = 0;
+    const moe_status status = seen ? moe_int_odd_tokens(plan, seen, odd, &n_odd) : MOE_OK;
+    if (status)
+        return status;
     int64_t n = moe_int_sample_experts(problem, plan, 8, experts);
     t->tokens = malloc(SAMPLE_TOKENS * sizeof *t->tokens);
     if (!t->tokens)

@@ -62,9 +62,10 @@ moe_status moe_int_sample_tokens(const moe_problem *problem, const moe_int_routi
                                  const moe_int_rounding *rounding, int threads,
                                  const moe_int_truth *known, const moe_tensors *seen,
                                  const moe_log *log, moe_int_truth *t);
-/* Up to so many tokens whose rows of O or dX are the smallest or the largest. Returns how many. */
+/* Up to so many tokens whose rows of O or dX are the smallest or the largest. MOE_E_NOMEM. */
 enum { MOE_INT_ODD = 8 };
-int64_t moe_int_odd_tokens(const moe_plan *plan, const moe_tensors *seen, int64_t ret[MOE_INT_ODD]);
+moe_status moe_int_odd_tokens(const moe_plan *plan, const moe_tensors *seen,
+                              int64_t ret[MOE_INT_ODD], int64_t *ret_count);
 /* dW1, db1, dW2, db2 (and the shared expert's) at sampled hidden units, in time linear in them. */
 moe_status moe_int_sample_units(const moe_problem *problem, const moe_int_routing *routing,
                                 const moe_int_rounding *rounding, int threads, moe_int_truth *t);
