@@ -86,8 +86,8 @@ def check(subject: Subject, case: CaseLike, *, arithmetic: str = "", recipe: str
     batched   X is handed over as [1, T, d].
     threads, repeats, exhaustive, map_tile, timeout   as the program's options.
     scout     where the truth is a sample: a backend that runs the layer too, so that the results
-              are also judged where they lie farthest from its; "": openblas, where that takes a
-              minute at most; "none".
+              are also judged where they lie farthest from its; "": openblas:fp32, where that takes
+              a minute at most; "none".
     explain   look for the cause of a failure. dump: keep failures in this folder.
     progress  show it (None: where stderr is a terminal).
 

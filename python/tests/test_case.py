@@ -340,7 +340,7 @@ def test_a_wrong_token_beside_the_sample():
         O[tokens] += weight[tokens, slots, None] * ((silu(gate) * up) @ W2[e].T)
     right = moeref.check({"O": O}, case)
     assert right.passed, right
-    assert right.json["cases"][0]["scouted"] == "openblas: O"
+    assert right.json["cases"][0]["scouted"] == "openblas:fp32: O"
     O[4321] *= 1.01
     assert moeref.check({"O": O}, case, scout="none").passed
     wrong = moeref.check({"O": O}, case)

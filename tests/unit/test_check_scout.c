@@ -117,7 +117,7 @@ Test(check_scout, one_wrong_place) {
         int64_t row, width; /* the first of `width` elements */
         double factor;
     } wrong[] = {
-        {MOE_T_O, 417, 24, 0},                    /* a token without its sum */
+        {MOE_T_O, 417, 24, -1},                   /* a token's sum negated: as large as any */
         {MOE_T_O, 417 * 24 + 5, 1, 1.01},         /* one element, by a hundredth */
         {MOE_T_DX, 418, 24, -1},                  /* a token's gradient negated */
         {MOE_T_DW1, 3 * 32 + 9, 24, 0},           /* a unit's row left out */
@@ -141,12 +141,24 @@ Test(check_scout, explains) {
     results r;
     open_results(&r, ROUTED);
     for (int64_t i = (int64_t)417 * 24; i < (int64_t)418 * 24; i++)
-        *at(&r, MOE_T_O, i) = 0;
+        *at(&r, MOE_T_O, i) *= -1;
     r.params.no_explanation = false;
     moe_check_result *result = judge(&r, "reference:fp32");
-    cr_expect_str_eq(result->explanation.kind, "zero_rows");
+    cr_expect_str_eq(result->explanation.kind, "factor_by_token");
     cr_expect(strstr(result->explanation.text, "417"), "%s", result->explanation.text);
     moe_check_result_destroy(&result);
+    close_results(&r);
+}
+
+/* One in 16 bits is nearer to the truth than what is wrong. */
+Test(check_scout, scout_in_16_bits) {
+    results r;
+    open_results(&r, ROUTED);
+    expect(&r, "reference:bf16", NULL, "reference:bf16: O, dX, dW1, dW2");
+    for (int64_t i = (int64_t)418 * 24; i < (int64_t)419 * 24; i++)
+        *at(&r, MOE_T_DX, i) *= -1;
+    expect(&r, "none", NULL, "");
+    expect(&r, "reference:bf16", "dX", "reference:bf16: O, dX, dW1, dW2");
     close_results(&r);
 }
 
@@ -154,10 +166,12 @@ Test(check_scout, explains) {
  * claim that they were looked through. */
 Test(check_scout, wrong_scout) {
     results r;
+    char spec[512];
     open_results(&r, ROUTED);
-    expect(&r, "reference:bf16", NULL, "");
-    cr_expect(strstr(r.seen.text, "reference:bf16 is not right itself (O: NMSE"), "%s",
-              r.seen.text);
+    snprintf(spec, sizeof spec, "%s/backends/faulty/faulty.so:fp32.O_scaled",
+             getenv("MOEREF_BUILD_ROOT"));
+    expect(&r, spec, NULL, "");
+    cr_expect(strstr(r.seen.text, "is not right itself (O: NMSE"), "%s", r.seen.text);
     close_results(&r);
 }
 

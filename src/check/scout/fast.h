@@ -21,6 +21,7 @@ typedef struct moe_int_fast {
     moe_check_result *notes;
     moe_int_run run;
     moe_tensors out; /* views of what the run gave; dX with the router's part */
+    moe_tensor dX;   /* that one, owned */
 } moe_int_fast;
 
 /* Is such a run wanted beside the backend `judged`, and is there time and memory for it? */

@@ -215,8 +215,8 @@ int cli_check(int argc, char **argv) {
          "never sample the oracle, however long it takes"},
         {"scout", CLI_STRING, &o.scout, "NAME",
          "where the truth is a sample: a backend that runs the layer too, so that the tokens and\n"
-         "hidden units whose results lie farthest from its are judged as well (default: openblas\n"
-         "where that takes a minute at most; none: do not)"},
+         "hidden units whose results lie farthest from its are judged as well (default:\n"
+         "openblas:fp32 where that takes a minute at most; none: do not)"},
         {"no-explanation", CLI_FLAG, &o.no_explanation, NULL,
          "do not look for the cause of a failure, which takes longest"},
         CLI_RANKS_OPTIONS(o.selection.ranks),

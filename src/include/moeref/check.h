@@ -201,7 +201,7 @@ typedef struct moe_check_result {
                              it of, "H, A, Y, O; not: dH"; "" where none was asked for */
     char scouted[96];     /* then: whose fast run was looked through for the places that lie
                              farthest from it, which were judged too, and which tensors:
-                             "openblas: O, dX, dS, dW1, dW2"; "" where there was none */
+                             "openblas:fp32: O, dX, dS, dW1, dW2"; "" where there was none */
     char undecided[160];  /* features that the case is MISTRUSTED for, ", " between them: it carries
                              them and they decide nothing in it, so that a backend without them
                              passes. The verdict holds for all else; with must_decide it is
@@ -262,8 +262,8 @@ typedef struct moe_check_params {
     moe_backends *backends; /* where the truth is a sample, a backend of these runs the layer too,
                                and the tokens and hidden units that lie farthest from its results
                                are judged as well; NULL: none does */
-    const char *scout;      /* which one; "none"; NULL: openblas, where it is usable and may take a
-                               minute at most. Not the one that is judged */
+    const char *scout; /* which one; "none"; NULL: openblas:fp32, where it is usable and may take
+                          a minute at most. Not the one that is judged */
     const moe_progress *progress;     /* run, oracle, comparison, identities, explanation, and each
                                          slot of the backend that is called; or NULL */
     const moe_check_waiting *waiting; /* or NULL */
