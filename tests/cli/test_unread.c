@@ -53,7 +53,7 @@ Test(unread, of_a_fit) {
         const char *table, *options, *said;
     } rows[] = {
         {"deepgemm_fp8.tsv", "--source x", "--source goes into the file of --to"},
-        {"deepgemm_fp8.tsv", "--method momoe", "--method is of layers"},
+        {"deepgemm_fp8.tsv", "--method momoe", "--method momoe is of layers"},
         {"deepgemm_fp8.tsv", "--where a=b", "--node and --where are of transfers"},
         {"deepgemm_fp8.tsv", "--converts", "say which by --operands too"},
         {"peers.tsv", "--node h100-x8", "--node and --where are of transfers"},

@@ -124,9 +124,10 @@ static moe_status check_kind(const calibrate_options *o, const moe_gpu *gpu,
                         "%s has transfers, which a --node alone predicts: no option of GPU, state "
                         "or method is read",
                         o->from);
-    if (e.kind == MOE_ROW_GEMM && o->fit.method)
+    if (e.kind == MOE_ROW_GEMM && o->fit.method && strcmp(o->fit.method, "cublas") != 0)
         return moe_fail(cli_log(), MOE_E_INVALID,
-                        "--method is of layers: %s has products, which are cuBLAS's", o->from);
+                        "--method %s is of layers: %s has products, which are cuBLAS's",
+                        o->fit.method, o->from);
     const moe_workload state = {.storage = o->fit.storage, .converts = o->fit.converts};
     return cli_converts_check(&state, e.kind == MOE_ROW_GEMM, cli_log());
 }
