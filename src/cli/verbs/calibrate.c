@@ -124,7 +124,7 @@ static moe_status check_kind(const calibrate_options *o, const moe_gpu *gpu,
                         "%s has transfers, which a --node alone predicts: no option of GPU, state "
                         "or method is read",
                         o->from);
-    if (e.kind == MOE_ROW_GEMM && o->fit.method)
+    if (e.kind == MOE_ROW_GEMM && o->fit.method && strcmp(o->fit.method, "cublas") != 0)
         return moe_fail(cli_log(), MOE_E_INVALID,
                         "--method is of layers: %s has products, which are cuBLAS's", o->from);
     const moe_workload state = {.storage = o->fit.storage, .converts = o->fit.converts};
