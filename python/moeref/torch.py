@@ -11,6 +11,7 @@ torch.jit.trace, FakeTensorMode and other dispatch modes) the same runs as torch
 Of torch.func's transforms vmap takes it, one after the other; those that differentiate do not.
 torch.autocast casts nothing here: x, weights and biases have one dtype.
 """
+import operator
 from typing import (Any, Callable, Collection, Dict, List, Literal, NamedTuple, Optional, Sequence,
                     Tuple)
 
@@ -183,12 +184,7 @@ def _fits(given: Sequence[Tensor]) -> Callable[..., bool]:
     return checked
 
 
-def _is_nested(given: Sequence[Any]) -> bool:
-    """Of nested tensors the guards end the process."""
-    for t in given:
-        if t is not None and t.is_nested:
-            return True
-    return False
+_nested = operator.attrgetter("is_nested")  # of such tensors the guards end the process
 
 
 def _recalled(key: Any, given: Sequence[Tensor]) -> Optional[_Call]:
@@ -232,7 +228,7 @@ def _directly(how: Any, tensors: Sequence[Any], add_to: Sequence[Tensor]) -> Opt
     given = tensors[:5] if tensors[5] is None and tensors[6] is None else tensors
     key = (how, grad, len(given), getattr(add_to[0], "dtype", None) if add_to else None)
     try:
-        call = None if _is_nested(given) else _recalled(key, given)
+        call = None if any(map(_nested, given)) else _recalled(key, given)
     except (TypeError, AttributeError):  # no tensors; what cannot be hashed is no name either
         call = None
     if call is None:

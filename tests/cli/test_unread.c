@@ -18,6 +18,7 @@ Test(unread, of_products_and_layers) {
     expect(2, "say which by --operands too", "predict --converts --case " GEMM);
     expect(0, "convert A", "predict --converts --operands fp8 --case " GEMM);
     expect(2, "a product is cuBLAS's", "predict --method sonicmoe --case " GEMM);
+    expect(0, "convert A", "predict --method cublas --converts --operands fp8 --case " GEMM);
     expect(2, "--layers, --dtype, --pass and --tokens go", "memory --tokens 9 --case " LAYER);
 }
 

@@ -72,7 +72,8 @@ static moe_status predict_one_of_all(const answer *a, const cli_question *s, con
 static moe_status predict_question(const answer *a, const cli_question *s) {
     moe_status status = MOE_OK;
     const size_t count = s->is_gemm ? 1 : a->o->methods.count;
-    if (s->is_gemm && !a->o->batch && a->spread->methods->count)
+    const cli_strings *named = a->spread->methods;
+    if (s->is_gemm && !a->o->batch && named->count && strcmp(named->at[0], "cublas") != 0)
         return moe_fail(a->log, MOE_E_INVALID,
                         "--method is of layers: a product is cuBLAS's, whatever it says");
     for (size_t i = 0; !status && i < count; i++)
