@@ -194,13 +194,20 @@ static void drop_rows(const fy_layer *l, const fy_expert *x) {
             memset(x->Y + r * d, 0, (size_t)d * sizeof *x->Y);
 }
 
+/* The next expert's up rows of W1, among those that are turned. */
+static void take_next_up(const fy_layer *l, const fy_expert *x, float *turned) {
+    const int64_t d = l->desc.d, next = x->e + 1 < l->desc.E ? x->e + 1 : 0;
+    const float *from = fy_param(l, MOE_T_W1) + next * x->hw * d;
+    for (int64_t i = x->n; i < x->hw; i++)
+        for (int64_t k = 0; k < d; k++)
+            turned[k * x->hw + i] = from[i * d + k];
+}
+
 static void up(const fy_layer *l, const fy_expert *x, const float *rows, float *turned) {
     const int64_t d = l->desc.d;
     fy_transpose(x->W1, x->hw, d, turned);
-    const bool last = x->e + 1 == l->desc.E;
-    for (int64_t i = x->n; FAULT(l, neighbour_up) && x->e >= 0 && i < x->hw; i++)
-        for (int64_t k = 0; k < d; k++)
-            turned[k * x->hw + i] = (last ? fy_param(l, MOE_T_W1) : x->W1 + x->hw * d)[i * d + k];
+    if (FAULT(l, neighbour_up) && x->e >= 0)
+        take_next_up(l, x, turned);
     fy_product(l, FY_UP, rows, x->rows, d, turned, x->hw, x->H);
     if (FAULT(l, b1_gate_only) && x->b1 && x->hw > x->n)
         for (int64_t r = 0; r < x->rows; r++)
