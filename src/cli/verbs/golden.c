@@ -131,8 +131,6 @@ static const char *option_of(const cli_item *item) {
 static int list_goldens(const golden_options *o) {
     cli_items items;
     moe_status status = cli_select(&o->selection, &items);
-    if (!status && o->selection.inputs)
-        status = moe_fail(cli_log(), MOE_E_INVALID, "--inputs goes with --export");
     for (size_t i = 0; !status && i < items.count; i++)
         printf("%s \"%s\"\n", option_of(&items.at[i]), items.at[i].name);
     if (!status)
@@ -161,6 +159,8 @@ static int check_options(const golden_options *o) {
         return cli_usage("--export, --verify and --write exclude each other");
     if (o->inputs_only && !o->export_to)
         return cli_usage("--inputs-only goes with --export");
+    if (o->selection.inputs && !o->export_to)
+        return cli_usage("--inputs goes with --export");
     if (o->threads && !o->export_to)
         return cli_usage("--threads goes with --export");
     if ((o->verify || o->write) && !cli_selects_nothing(&o->selection))
