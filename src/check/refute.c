@@ -6,7 +6,6 @@
 #include "layer/traits.h"
 #include "reference/run.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 /* Refuted is what is this many times beyond the gate of z. A row's errors are those of the whole
@@ -50,47 +49,22 @@ static bool unit_of(const moe_int_trial *b, moe_tensor_id id, const moe_tensor_v
     return true;
 }
 
-static void add_token(int64_t token, moe_int_truth *t) {
-    int64_t at = t->n_tokens;
-    for (int64_t i = 0; i < t->n_tokens; i++)
-        if (t->tokens[i] == token)
-            return;
-    if (token < 0 || t->n_tokens == MOST_TOKENS)
-        return;
-    for (; at > 0 && t->tokens[at - 1] > token; at--)
-        t->tokens[at] = t->tokens[at - 1];
-    t->tokens[at] = token;
-    t->n_tokens++;
-}
-
-/* The truth at the worst places of the first reading. */
-static moe_status sample(const moe_int_trial *b, int threads, moe_int_truth *t) {
-    const moe_int_rounding rounding = moe_int_rounding_at(b->reading.arithmetic, b->reading.points);
-    const moe_problem *problem = b->subject->problem;
-    moe_status status = MOE_OK;
-    bool unit_made = false;
-    *t = (moe_int_truth){.in = problem->in, .sampled = true};
-    t->tokens = calloc(MOST_TOKENS, sizeof *t->tokens);
-    if (!(problem->pass & MOE_PASS_BWD))
-        t->in.t[MOE_T_DO] = (moe_tensor){0};
-    for (size_t i = 0; t->tokens && !status && i < moe_int_order_count; i++) {
+/* The worst tokens of the first reading, and a unit. */
+static moe_int_places worst_places(const moe_int_trial *b) {
+    moe_int_places places = {.n_tokens = 0};
+    for (size_t i = 0; i < moe_int_order_count; i++) {
         const moe_tensor_id id = moe_int_order[i];
         const moe_tensor_verdict *v = moe_int_result_find(b->first->result, moe_tensor_name(id));
         int64_t e, unit;
         if (!v || !shows(v) || !b->subject->got.t[id].data)
             continue;
-        add_token(token_of(b, id, v), t);
-        if (unit_made || !unit_of(b, id, v, &e, &unit))
-            continue;
-        status = moe_int_sample_places(problem, &b->routing, &rounding,
-                                       &(moe_int_unit_place){e, unit}, 1, 1, t);
-        unit_made = true;
+        const int64_t token = token_of(b, id, v);
+        if (token >= 0 && places.n_tokens < MOST_TOKENS)
+            moe_int_places_add_token(&places, token);
+        if (places.n_units == 0 && unit_of(b, id, v, &e, &unit))
+            moe_int_places_add_unit(&places, e, unit);
     }
-    if (t->tokens && !status && t->n_tokens > 0)
-        return moe_int_sample_tokens(problem, &b->routing, &rounding, threads, NULL, NULL, b->log,
-                                     t);
-    t->in.t[MOE_T_X] = t->in.t[MOE_T_DO] = (moe_tensor){0}; /* the problem's own */
-    return t->tokens ? status : MOE_E_NOMEM;
+    return places;
 }
 
 static bool fails_at(moe_int_trial *k, moe_tensor_id id) {
@@ -108,7 +82,11 @@ moe_status moe_int_refute(const moe_int_trial *b, const moe_check_params *params
     *ret = false;
     if (!b->first || !(b->subject->plan || b->subject->problem->plan)) /* a guess may be right */
         return MOE_OK;
-    moe_status status = sample(b, moe_int_thread_count(params->threads), &k.truth);
+    const moe_int_rounding rounding = moe_int_rounding_at(b->reading.arithmetic, b->reading.points);
+    const moe_int_places places = worst_places(b);
+    moe_status status =
+        moe_int_truth_at(b->subject->problem, &b->routing, &rounding, &places,
+                         moe_int_thread_count(params->threads), NULL, b->log, &k.truth);
     for (size_t i = 0; !status && !*ret && i < moe_int_order_count; i++)
         *ret = fails_at(&k, moe_int_order[i]);
     moe_int_result_restore(b->result, &before);

@@ -8,35 +8,6 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-
-/* The truth of those tokens. */
-static moe_status sample_tokens(const moe_int_trial *b, const moe_int_farthest *far,
-                                const moe_int_rounding *rounding, int threads, moe_int_truth *t) {
-    const size_t bytes = (size_t)far->n_tokens * sizeof *t->tokens;
-    t->tokens = malloc(bytes + 1);
-    if (!t->tokens || far->n_tokens == 0) {
-        t->in.t[MOE_T_X] = t->in.t[MOE_T_DO] = (moe_tensor){0}; /* the problem's own */
-        return t->tokens ? MOE_OK : MOE_E_NOMEM;
-    }
-    memcpy(t->tokens, far->token, bytes);
-    t->n_tokens = far->n_tokens;
-    return moe_int_sample_tokens(b->subject->problem, &b->routing, rounding, threads,
-                                 b->first ? &b->first->truth : NULL, NULL, b->log, t);
-}
-
-static moe_status sample(const moe_int_trial *b, const moe_int_farthest *far, int threads,
-                         moe_int_truth *t) {
-    const moe_int_rounding rounding = moe_int_rounding_at(b->reading.arithmetic, b->reading.points);
-    const moe_problem *problem = b->subject->problem;
-    *t = (moe_int_truth){.in = problem->in, .sampled = true};
-    if (!(problem->pass & MOE_PASS_BWD))
-        t->in.t[MOE_T_DO] = (moe_tensor){0};
-    moe_status status = sample_tokens(b, far, &rounding, threads, t);
-    return status || far->n_units == 0 ? status
-                                       : moe_int_sample_places(problem, &b->routing, &rounding,
-                                                               far->unit, far->n_units, threads, t);
-}
 
 static void judge(moe_int_trial *k) {
     for (size_t i = 0; i < moe_int_order_count; i++) {
@@ -49,8 +20,11 @@ static void judge(moe_int_trial *k) {
 /* Judges at the farthest places; what is right there too leaves the first sample's figures. */
 static moe_status judge_farthest(moe_int_trial *b, const moe_int_farthest *far, int threads) {
     const moe_check_result before = *b->result;
+    const moe_int_rounding rounding = moe_int_rounding_at(b->reading.arithmetic, b->reading.points);
     moe_int_trial k = *b;
-    moe_status status = sample(b, far, threads, &k.truth);
+    moe_status status =
+        moe_int_truth_at(b->subject->problem, &b->routing, &rounding, &far->places, threads,
+                         b->first ? &b->first->truth : NULL, b->log, &k.truth);
     if (!status)
         judge(&k);
     if (status || !moe_int_first_failing(b->result)) {

@@ -1,5 +1,6 @@
 #include "check/scout/farthest.h"
 #include "core/elements.h"
+#include "core/samples.h"
 #include "layer/traits.h"
 
 #include <math.h>
@@ -22,42 +23,22 @@ static void add_gap(gap *g, double got, double fast) {
     g->most2 = fmax(g->most2, square);
 }
 
-/* The places with the largest scores, the largest first. */
-typedef struct ranking {
-    double score[MOE_INT_FAR_EACH]; /* above 0 */
-    int64_t at[MOE_INT_FAR_EACH];
-    int count;
-} ranking;
-
-static void rank_place(ranking *k, double score, int64_t at) {
-    if (!(score > 0) || (k->count == MOE_INT_FAR_EACH && score <= k->score[k->count - 1]))
-        return;
-    int i = k->count < MOE_INT_FAR_EACH ? k->count++ : k->count - 1;
-    for (; i > 0 && k->score[i - 1] < score; i--) {
-        k->score[i] = k->score[i - 1];
-        k->at[i] = k->at[i - 1];
-    }
-    k->score[i] = score;
-    k->at[i] = at;
-}
-
 /* Rows that nearly cancel err by as much as others: they count as a hundredth of the mean. */
 #define LEAST_SHARE 0.01
 
-/* Where rows are the same there is nothing to look at. */
-static double over(double part, double whole) {
-    return part > 0 ? part / whole : 0;
-}
-
 /* Ranks `groups` times `count` rows of `width` elements by both measures. */
-static void rank_rows(const gap *g, int64_t groups, int64_t count, int64_t width, ranking ret[2]) {
+static void rank_rows(const gap *g, int64_t groups, int64_t count, int64_t width,
+                      moe_int_largest ret[2]) {
+    ret[0] = ret[1] = (moe_int_largest){.most = MOE_INT_MOST_KEPT};
     for (int64_t first = 0; first < groups * count; first += count) {
         double least = 0;
         for (int64_t i = first; i < first + count; i++)
             least += LEAST_SHARE / (double)count * g[i].r2;
         for (int64_t i = first; i < first + count; i++) {
-            rank_place(&ret[0], over(g[i].d2, g[i].r2 + least), i);
-            rank_place(&ret[1], over(g[i].most2 * (double)width, g[i].r2 + least), i);
+            if (!(g[i].d2 > 0)) /* nothing to look at */
+                continue;
+            moe_int_keep_largest(&ret[0], g[i].d2 / (g[i].r2 + least), i);
+            moe_int_keep_largest(&ret[1], g[i].most2 * (double)width / (g[i].r2 + least), i);
         }
     }
 }
@@ -96,35 +77,6 @@ static void column_gaps(const moe_tensor *got, const moe_tensor *fast, int64_t c
         }
 }
 
-/* ---- what is found ---- */
-
-static void add_token(moe_int_farthest *f, int64_t token) {
-    int64_t at = f->n_tokens;
-    for (int64_t i = 0; i < f->n_tokens; i++)
-        if (f->token[i] == token)
-            return;
-    for (; at > 0 && f->token[at - 1] > token; at--)
-        f->token[at] = f->token[at - 1];
-    f->token[at] = token;
-    f->n_tokens++;
-}
-
-static bool is_before(const moe_int_unit_place *a, const moe_int_unit_place *b) {
-    return a->e != b->e ? a->e < b->e : a->unit < b->unit;
-}
-
-static void add_unit(moe_int_farthest *f, int64_t e, int64_t unit) {
-    const moe_int_unit_place one = {e, unit};
-    int64_t at = f->n_units;
-    for (int64_t i = 0; i < f->n_units; i++)
-        if (f->unit[i].e == e && f->unit[i].unit == unit)
-            return;
-    for (; at > 0 && is_before(&one, &f->unit[at - 1]); at--)
-        f->unit[at] = f->unit[at - 1];
-    f->unit[at] = one;
-    f->n_units++;
-}
-
 static void note_tensor(moe_int_farthest *f, moe_tensor_id id) {
     const size_t used = strlen(f->tensors);
     snprintf(f->tensors + used, sizeof f->tensors - used, "%s%s", used ? ", " : "",
@@ -149,7 +101,7 @@ static bool has(const search *k, moe_tensor_id id) {
 /* O or dX, [T][d]. */
 static moe_status look_at_tokens(const search *k, moe_tensor_id id) {
     const int64_t T = k->problem->T, d = k->problem->layer.d;
-    ranking most[2] = {{.count = 0}};
+    moe_int_largest most[2];
     if (!has(k, id))
         return MOE_OK;
     gap *g = calloc((size_t)T + 1, sizeof *g);
@@ -160,7 +112,7 @@ static moe_status look_at_tokens(const search *k, moe_tensor_id id) {
     free(g);
     for (int i = 0; i < 2; i++)
         for (int j = 0; j < most[i].count; j++)
-            add_token(k->found, most[i].at[j]);
+            moe_int_places_add_token(&k->found->places, most[i].at[j]);
     note_tensor(k->found, id);
     return MOE_OK;
 }
@@ -168,7 +120,7 @@ static moe_status look_at_tokens(const search *k, moe_tensor_id id) {
 /* dS, [all pairs]: rows of one element, whose two measures are one. */
 static moe_status look_at_pairs(const search *k) {
     const int64_t pairs = k->plan->n_pairs;
-    ranking most[2] = {{.count = 0}};
+    moe_int_largest most[2];
     if (!has(k, MOE_T_DS))
         return MOE_OK;
     gap *g = calloc((size_t)pairs + 1, sizeof *g);
@@ -178,7 +130,7 @@ static moe_status look_at_pairs(const search *k) {
     rank_rows(g, 1, pairs, 1, most);
     free(g);
     for (int j = 0; j < most[0].count; j++)
-        add_token(k->found, k->plan->token[most[0].at[j]]);
+        moe_int_places_add_token(&k->found->places, k->plan->token[most[0].at[j]]);
     note_tensor(k->found, MOE_T_DS);
     return MOE_OK;
 }
@@ -202,7 +154,7 @@ static moe_status look_at_units(const search *k, const unit_tensor *t) {
     const int64_t n = t->shared ? desc->n_shared : desc->n, experts = t->shared ? 1 : desc->E;
     const int64_t rows = t->by_column ? n : moe_h_width(desc, n), count = experts * rows;
     const moe_tensor *got = &k->got->t[t->id], *fast = &k->fast->t[t->id];
-    ranking most[2] = {{.count = 0}};
+    moe_int_largest most[2];
     if (!has(k, t->id))
         return MOE_OK;
     gap *g = calloc((size_t)count + 1, sizeof *g);
@@ -217,8 +169,8 @@ static moe_status look_at_units(const search *k, const unit_tensor *t) {
     for (int i = 0; i < 2; i++)
         for (int j = 0; j < most[i].count; j++) {
             const int64_t e = most[i].at[j] / rows, row = most[i].at[j] % rows;
-            add_unit(k->found, t->shared ? -1 : e,
-                     t->by_column ? row : unit_of_row(desc, t->shared, row));
+            moe_int_places_add_unit(&k->found->places, t->shared ? -1 : e,
+                                    t->by_column ? row : unit_of_row(desc, t->shared, row));
         }
     note_tensor(k->found, t->id);
     return MOE_OK;
@@ -234,7 +186,7 @@ moe_status moe_int_farthest_find(const moe_problem *problem, const moe_plan *pla
                                  {MOE_T_DW1_SHARED, true, false, d},
                                  {MOE_T_DW2_SHARED, true, true, d}};
     const search k = {problem, plan, got, fast, ret};
-    *ret = (moe_int_farthest){.n_tokens = 0};
+    *ret = (moe_int_farthest){.tensors = ""};
     moe_status status = look_at_tokens(&k, MOE_T_O);
     if (!status)
         status = look_at_tokens(&k, MOE_T_DX);

@@ -3,31 +3,23 @@
  * Nothing is judged here: such tokens join the sample, and the oracle says whether they are right.
  */
 #include "check/truth/truth.h"
+#include "core/samples.h"
 
 #include <math.h>
 #include <stdlib.h>
 
 enum { EACH = MOE_INT_ODD / 4, MANY = 1 << 20 /* elements: worth a team of threads */ };
 
-/* The `EACH` tokens of smallest (sign 1) or largest (-1) size of all that have
- * experts; what is not finite is seen anyway. */
+/* The `EACH` tokens of smallest (sign -1) or largest (1) size of all that have experts; what is not
+ * finite is seen anyway. */
 static void take_ends(const moe_plan *plan, const double *size, double sign, int64_t *ret,
                       int64_t *count) {
-    int64_t end[EACH], n = 0;
-    for (int64_t t = 0; t < plan->n_tokens; t++) {
-        if (plan->token_offsets[t] == plan->token_offsets[t + 1] || !isfinite(size[t]))
-            continue;
-        int64_t at = n < EACH ? n++ : EACH;
-        while (at > 0 && sign * size[t] < sign * size[end[at - 1]]) {
-            if (at < EACH)
-                end[at] = end[at - 1];
-            at--;
-        }
-        if (at < EACH)
-            end[at] = t;
-    }
-    for (int64_t i = 0; i < n; i++)
-        ret[(*count)++] = end[i];
+    moe_int_largest ends = {.most = EACH};
+    for (int64_t t = 0; t < plan->n_tokens; t++)
+        if (plan->token_offsets[t] != plan->token_offsets[t + 1] && isfinite(size[t]))
+            moe_int_keep_largest(&ends, sign * size[t], t);
+    for (int i = 0; i < ends.count; i++)
+        ret[(*count)++] = ends.at[i];
 }
 
 moe_status moe_int_odd_tokens(const moe_plan *plan, const moe_tensors *seen,
@@ -45,8 +37,8 @@ moe_status moe_int_odd_tokens(const moe_plan *plan, const moe_tensors *seen,
 #pragma omp parallel for schedule(static) if (T * t->shape[1] >= MANY)
         for (int64_t k = 0; k < T; k++)
             size[k] = moe_int_row_square(t, k, t->shape[1]);
-        take_ends(plan, size, 1, ret, ret_count);
         take_ends(plan, size, -1, ret, ret_count);
+        take_ends(plan, size, 1, ret, ret_count);
     }
     free(size);
     return MOE_OK;

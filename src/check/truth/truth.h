@@ -75,9 +75,27 @@ typedef struct moe_int_unit_place {
 } moe_int_unit_place;
 /* The same at given units, one expert's after another's, the shared one's first; with db2 of the
  * experts that they are of. */
-moe_status moe_int_sample_places(const moe_problem *problem, const moe_int_routing *routing,
-                                 const moe_int_rounding *rounding, const moe_int_unit_place *places,
-                                 int64_t count, int threads, moe_int_truth *t);
+moe_status moe_int_sample_given_units(const moe_problem *problem, const moe_int_routing *routing,
+                                      const moe_int_rounding *rounding,
+                                      const moe_int_unit_place *units, int64_t count, int threads,
+                                      moe_int_truth *t);
+
+/* Places to be judged: tokens ascend; units ascend by expert, the shared one's first. */
+enum { MOE_INT_MOST_PLACES = 40 };
+typedef struct moe_int_places {
+    int64_t token[MOE_INT_MOST_PLACES], n_tokens;
+    moe_int_unit_place unit[MOE_INT_MOST_PLACES];
+    int64_t n_units;
+} moe_int_places;
+/* Each once, and as long as there is room. */
+void moe_int_places_add_token(moe_int_places *places, int64_t token);
+void moe_int_places_add_unit(moe_int_places *places, int64_t e, int64_t unit);
+/* The truth there, of all that is made of those tokens' rows and of those units; *ret is to be
+ * destroyed, also on failure. `known`: as moe_int_sample_tokens has it. */
+moe_status moe_int_truth_at(const moe_problem *problem, const moe_int_routing *routing,
+                            const moe_int_rounding *rounding, const moe_int_places *places,
+                            int threads, const moe_int_truth *known, const moe_log *log,
+                            moe_int_truth *ret);
 /* dW_r and db_r of sampled experts from all of the subject's own dS [all pairs]. */
 moe_status moe_int_sample_router(const moe_problem *problem, const moe_int_routing *routing,
                                  const moe_tensor *dS, const moe_int_rounding *rounding,

@@ -142,23 +142,24 @@ static moe_status norms_of(const moe_problem *problem, double **ret) {
     return problem->plan ? MOE_OK : moe_int_router_norms(&problem->layer, &problem->in, ret);
 }
 
-/* Groups `places` of one expert, at most MOE_INT_UNITS of them, into *ret; returns how many. */
-static int64_t take_places(const moe_problem *problem, const moe_int_routing *routing,
-                           const double *norms, const moe_int_rounding *rounding,
-                           const moe_int_unit_place *places, int64_t count, moe_int_unit_ffn *ret) {
-    *ret = places->e < 0 ? shared_ffn(problem, rounding)
-                         : expert_ffn(problem, routing, norms, rounding, places->e);
+/* Groups `units` of one expert, at most MOE_INT_UNITS of them, into *ret; returns how many. */
+static int64_t take_units(const moe_problem *problem, const moe_int_routing *routing,
+                          const double *norms, const moe_int_rounding *rounding,
+                          const moe_int_unit_place *units, int64_t count, moe_int_unit_ffn *ret) {
+    *ret = units->e < 0 ? shared_ffn(problem, rounding)
+                        : expert_ffn(problem, routing, norms, rounding, units->e);
     while (ret->n_units < count && ret->n_units < MOE_INT_UNITS &&
-           places[ret->n_units].e == places->e) {
-        ret->unit[ret->n_units] = places[ret->n_units].unit;
+           units[ret->n_units].e == units->e) {
+        ret->unit[ret->n_units] = units[ret->n_units].unit;
         ret->n_units++;
     }
     return ret->n_units;
 }
 
-moe_status moe_int_sample_places(const moe_problem *problem, const moe_int_routing *routing,
-                                 const moe_int_rounding *rounding, const moe_int_unit_place *places,
-                                 int64_t count, int threads, moe_int_truth *t) {
+moe_status moe_int_sample_given_units(const moe_problem *problem, const moe_int_routing *routing,
+                                      const moe_int_rounding *rounding,
+                                      const moe_int_unit_place *units, int64_t count, int threads,
+                                      moe_int_truth *t) {
     moe_int_unit_ffn *ffn = calloc((size_t)count + 1, sizeof *ffn);
     moe_status status = ffn ? MOE_OK : MOE_E_NOMEM;
     double *norms = NULL;
@@ -166,8 +167,8 @@ moe_status moe_int_sample_places(const moe_problem *problem, const moe_int_routi
     if (!status)
         status = norms_of(problem, &norms);
     for (int64_t i = 0; !status && i < count; n++) {
-        shared += places[i].e < 0;
-        i += take_places(problem, routing, norms, rounding, places + i, count - i, &ffn[n]);
+        shared += units[i].e < 0;
+        i += take_units(problem, routing, norms, rounding, units + i, count - i, &ffn[n]);
     }
     if (shared)
         status = run_units(ffn, shared, threads, t);
