@@ -1,6 +1,5 @@
 /* Judging, and reports as the program writes them. */
 #include "cli/report/verdict.h"
-#include "cli/input/judging.h"
 #include "cli/input/messages.h"
 #include "cli/input/patience.h"
 #include "cli/report/html.h"
@@ -150,7 +149,7 @@ moe_status moe_py_check(const moe_py_problem *problem, const char *name,
     moe_safetensors *given = NULL;
     moe_backends *all = NULL;
     moe_status status = begin(&j, problem, how, said);
-    if (!status && cli_may_be_sampled(moe_py_problem_of(problem)))
+    if (!status && moe_check_may_sample(moe_py_problem_of(problem), &j.params))
         status = moe_backends_load_isolated(NULL, &isolation, &j.ear.log, &all);
     j.params.backends = all;
     if (!status)

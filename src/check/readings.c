@@ -224,10 +224,11 @@ static void suggest_arithmetic(reader *k, moe_check_result *result) {
             r = recipe_of(k, narrower[i]);
         else if (!passes(k, narrower[i], moe_int_recipe_points(k->params, k->subject->problem)))
             continue;
-        if (r || !moe_int_is_low(narrower[i]))
-            snprintf(result->suggestion, sizeof result->suggestion,
-                     "--arithmetic %s would pass%s%s", moe_dtype_name(narrower[i]),
-                     r ? ", recipe " : "", r ? r->name : "");
+        if (!r && moe_int_is_low(narrower[i]))
+            continue;
+        result->narrower = (int32_t)narrower[i];
+        snprintf(result->suggestion, sizeof result->suggestion, "--arithmetic %s would pass%s%s",
+                 moe_dtype_name(narrower[i]), r ? ", recipe " : "", r ? r->name : "");
     }
 }
 

@@ -110,6 +110,7 @@ Test(unread, of_a_file_of_outputs) {
         snprintf(line, sizeof line, "check --outputs o %s --case %s", rest[i], SMALL);
         expect(2, "--outputs judges a file", line);
     }
+    expect(2, "--scout is of samples", "check --outputs o --scout none --exhaustive --case " SMALL);
     expect(2, "are of backends that run", "check --outputs o --timeout 5 --case " SMALL);
     expect(2, "are of backends that run", "check --outputs o --no-isolation --case " SMALL);
 }

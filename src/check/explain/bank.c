@@ -142,24 +142,20 @@ static bool take_first_wrong(moe_int_evidence *e) {
 /* Where no step explains it and a narrower arithmetic does, that is the cause; after: as if its
  * roundings were taken away. */
 static void take_arithmetic(const moe_int_evidence *e, moe_check_result *result) {
-    static const char option[] = "--arithmetic ";
     moe_explanation *x = &result->explanation;
-    char type[8];
-    if (e->first == MOE_INT_CHOICE || strncmp(result->suggestion, option, sizeof option - 1) != 0 ||
-        sscanf(result->suggestion + sizeof option - 1, "%7s", type) != 1)
+    const moe_dtype narrow = (moe_dtype)result->narrower;
+    if (e->first == MOE_INT_CHOICE || !result->narrower)
         return;
     const moe_tensor_verdict *v = moe_int_result_find(result, moe_tensor_name(e->first));
-    moe_dtype narrow;
     /* What is far better than that type's rounding would pass too, and was not made by it. */
-    if (!v || moe_dtype_parse(type, &narrow) ||
-        v->nmse < SHARE_OF_GATE * moe_gate_for(e->first, narrow).nmse)
+    if (!v || v->nmse < SHARE_OF_GATE * moe_gate_for(e->first, narrow).nmse)
         return;
     *x = (moe_explanation){.before = v->nmse, .after = 0};
     snprintf(x->kind, sizeof x->kind, "arithmetic");
     snprintf(x->tensor, sizeof x->tensor, "%s", moe_tensor_name(e->first));
     snprintf(x->text, sizeof x->text,
              "stages are rounded to a narrower type: all is right for a kernel that computes in %s",
-             type);
+             moe_dtype_name(narrow));
 }
 
 void moe_int_explain(const moe_int_subject *subject, const moe_int_routing *routing,

@@ -2,6 +2,7 @@
  * force, of all tokens or, for large shapes, of a sample. */
 #include "check/truth/truth.h"
 #include "check/errors/exact.h"
+#include "check/routing/alternatives.h"
 #include "check/verdict/order.h"
 #include "core/progress.h"
 #include "reference/run.h"
@@ -19,13 +20,11 @@ static bool has_backward(const moe_problem *problem) {
     return (problem->pass & MOE_PASS_BWD) != 0;
 }
 
-bool moe_int_wants_sample(const moe_problem *problem, const moe_plan *plan,
-                          const moe_check_params *params) {
+static bool is_large(const moe_problem *problem, int64_t pairs, const moe_check_params *params) {
     const moe_layer_desc *desc = &problem->layer;
     int64_t above = params->sample_above_flops;
     if (above < 0)
         return false;
-    int64_t pairs = plan->offsets[desc->E];
     double flops = moe_layer_flops(desc, problem->T, pairs, 0);
     double width = (double)(moe_h_width(desc, desc->n) + desc->n);
     double bytes = 0;
@@ -35,6 +34,18 @@ bool moe_int_wants_sample(const moe_problem *problem, const moe_plan *plan,
     }
     return flops > (above ? (double)above : DEFAULT_SAMPLE_ABOVE) ||
            (!above && bytes > ORACLE_BYTES_MAX);
+}
+
+bool moe_int_wants_sample(const moe_problem *problem, const moe_plan *plan,
+                          const moe_check_params *params) {
+    return is_large(problem, plan->offsets[problem->layer.E], params);
+}
+
+bool moe_check_may_sample(const moe_problem *problem, const moe_check_params *params) {
+    const moe_layer_desc *desc = &problem->layer;
+    const int64_t most = moe_int_chooses_by_token(desc) ? desc->K : desc->E;
+    return problem->plan ? moe_int_wants_sample(problem, problem->plan, params)
+                         : is_large(problem, problem->T * most, params);
 }
 
 static bool same_inputs(const moe_tensors *a, const moe_tensors *b) {

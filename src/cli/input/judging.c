@@ -106,12 +106,6 @@ static moe_status judge_item(cli_devices *d, const cli_selection *selection, con
     return status;
 }
 
-bool cli_may_be_sampled(const moe_problem *problem) {
-    const moe_layer_desc *desc = &problem->layer;
-    const double parameters = (double)desc->E * (double)desc->n * (double)desc->d;
-    return moe_layer_flops(desc, problem->T, problem->T * desc->K, 0) > 1e10 || parameters > 5e7;
-}
-
 int cli_judge_backend(const cli_backends *backends, const char *spec,
                       const cli_selection *selection, const cli_items *items,
                       const moe_check_params *params, cli_verdict_fn each, void *user,
@@ -143,9 +137,10 @@ int cli_judge_backend(const cli_backends *backends, const char *spec,
         if (!judged && each)
             each(user, verdicts->at[verdicts->count - 1]);
     }
-    if (!status && cli_interrupted() && verdicts->count - first < items->count)
-        cli_progress_note("interrupted: %zu of %zu cases were not run",
-                          items->count - (verdicts->count - first), items->count);
+    if (!status && cli_interrupted() && cli_progress_is_shown() &&
+        verdicts->count - first < items->count)
+        cli_note("interrupted: %zu of %zu cases were not run",
+                 items->count - (verdicts->count - first), items->count);
     moe_status closed = cli_devices_close(&d);
     if (closed && cli_exit_code(closed) > code)
         code = cli_exit_code(closed);

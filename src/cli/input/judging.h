@@ -26,9 +26,6 @@ typedef struct cli_telling {
 /* The fn of a moe_progress whose user is a cli_telling. */
 void cli_tell(void *user, const char *phase, int64_t done, int64_t of);
 
-/* Is it so large that its truth may be a sample? Where it may not, this says so. */
-bool cli_may_be_sampled(const moe_problem *problem);
-
 /* Called after each verdict, for printing as it goes; may be NULL. */
 typedef void (*cli_verdict_fn)(void *user, const moe_check_result *result);
 

@@ -1,5 +1,6 @@
 /* Messages, progress, exit codes. */
 #include "cli/input/messages.h"
+#include "core/clock.h"
 
 #include <pthread.h>
 #include <stdarg.h>
@@ -65,7 +66,7 @@ int cli_usage(const char *format, ...) {
 }
 
 void cli_note(const char *format, ...) {
-    char note[512];
+    char note[1024];
     va_list args;
     va_start(args, format);
     vsnprintf(note, sizeof note, format, args);
@@ -123,9 +124,7 @@ static struct {
 } current = {.mutex = PTHREAD_MUTEX_INITIALIZER};
 
 static double now_s(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+    return 1e-6 * moe_int_now_us();
 }
 
 /* Seconds between two lines; 0: none are wanted. */
@@ -191,17 +190,8 @@ void cli_progress_pause(void) {
     wipe();
 }
 
-void cli_progress_note(const char *format, ...) {
-    char line[1024];
-    if (!progress_wanted)
-        return;
-    va_list args;
-    va_start(args, format);
-    vsnprintf(line, sizeof line, format, args);
-    va_end(args);
-    wipe();
-    fprintf(stderr, "moeref: %s\n", line);
-    fflush(stderr);
+bool cli_progress_is_shown(void) {
+    return progress_wanted;
 }
 
 void cli_progress_clear(void) {

@@ -40,9 +40,8 @@ void cli_progress(const char *format, ...) MOE_PRINTF(1, 2);
 void cli_progress_clear(void);
 /* Makes room for what is printed while it goes on. */
 void cli_progress_pause(void);
-/* A line of its own, which stays, wherever progress is shown. */
-void cli_progress_note(const char *format, ...) MOE_PRINTF(1, 2);
 /* Off where what a program reads is all that is wanted; on otherwise. */
 void cli_set_progress(bool shown);
+bool cli_progress_is_shown(void);
 
 #endif

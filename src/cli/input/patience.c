@@ -1,11 +1,11 @@
 #define _GNU_SOURCE
 #include "cli/input/patience.h"
 #include "cli/input/messages.h"
+#include "core/clock.h"
 
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 enum { MOST_NAMED = 4 };
 static const int ends[] = {SIGINT, SIGTERM};
@@ -23,12 +23,6 @@ static void note(int number) {
 
 bool cli_interrupted(void) {
     return interrupted != 0;
-}
-
-static double now_s(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
 void cli_failing_text(const moe_check_result *result, char *ret, size_t size) {
@@ -53,9 +47,11 @@ static void failed(void *user, const moe_check_result *so_far) {
     const struct sigaction action = {.sa_handler = note, .sa_flags = (int)SA_RESETHAND};
     char tensors[768];
     cli_failing_text(so_far, tensors, sizeof tensors);
-    cli_progress_note("fail, %s, %s: %s", so_far->backend, so_far->case_name, tensors);
-    cli_progress_note("the cause is looked for; Ctrl-C ends that, and the report follows");
-    p->since_s = now_s();
+    if (cli_progress_is_shown()) {
+        cli_note("fail, %s, %s: %s", so_far->backend, so_far->case_name, tensors);
+        cli_note("the cause is looked for; Ctrl-C ends that, and the report follows");
+    }
+    p->since_us = moe_int_now_us();
     for (int i = 0; i < ENDS; i++)
         sigaction(ends[i], &action, &before[i]);
     is_watching = true;
@@ -63,7 +59,8 @@ static void failed(void *user, const moe_check_result *so_far) {
 
 static bool enough(void *user) {
     const cli_patience *p = user;
-    return cli_interrupted() || (p->limit_s > 0 && now_s() - p->since_s >= p->limit_s);
+    return cli_interrupted() ||
+           (p->limit_s > 0 && moe_int_now_us() - p->since_us >= 1e6 * p->limit_s);
 }
 
 void cli_patience_begin(cli_patience *patience, int64_t limit_s) {

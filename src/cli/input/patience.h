@@ -8,7 +8,7 @@
  * from then on SIGINT or SIGTERM ends the search for the cause, not the program. */
 typedef struct cli_patience {
     double limit_s; /* of the search; 0: none */
-    double since_s;
+    double since_us;
     moe_check_waiting waiting; /* for moe_check_params; set by cli_patience_begin */
 } cli_patience;
 

@@ -47,7 +47,7 @@ static json_t *explanation_json(const moe_check_result *r) {
     const moe_explanation *e = &r->explanation;
     const char *advice[CLI_ADVICE_MOST];
     const size_t n = cli_advice(r, advice);
-    if (e->tried == 0)
+    if (e->tried == 0 && !e->ended)
         return json_null();
     json_t *next = json_array();
     for (size_t i = 0; i < n; i++)

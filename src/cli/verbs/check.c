@@ -104,7 +104,7 @@ static int check_file(check_options *o, const cli_items *items) {
     of_file.name = items->at[0].name;
     params.progress = &progress;
     params.coverage |= cli_is_own(&items->at[0]);
-    if (!status && cli_may_be_sampled(problem)) /* else no other backend is asked */
+    if (!status && moe_check_may_sample(problem, &params)) /* else no other backend is asked */
         status = cli_backends_choose(&o->backends, &o->isolation, &backends);
     params.backends = backends.all;
     cli_patience patience;
@@ -168,6 +168,8 @@ static int run(check_options *o) {
             "--bits takes \"find\", \"none\" or an arithmetic such as sm_90, sm_80, fp32, "
             "sm_90+split=4, sm_90+promote=128, not '%s'",
             o->bits);
+    if (o->scout && o->exhaustive)
+        return cli_usage("--scout is of samples, which --exhaustive never takes");
     if (o->selection.memory > INT64_MAX >> 20)
         return cli_usage("--memory takes a number of MiB");
     int code = cli_html_check(&o->html);

@@ -212,6 +212,7 @@ typedef struct moe_check_result {
     char recipe[24]; /* whose rounding points, "" in fp32 and fp64; and why that one */
     char recipe_why[160];
     char suggestion[96]; /* on failure: the reading under which all would pass; "" if none does */
+    int32_t narrower;    /* moe_dtype of it, where that is its arithmetic; 0: it is not */
     moe_coverage coverage;
     moe_invariance invariance;
     moe_bits bits;
@@ -268,6 +269,10 @@ typedef struct moe_check_params {
                                          slot of the backend that is called; or NULL */
     const moe_check_waiting *waiting; /* or NULL */
 } moe_check_params;
+
+/* Is the problem so large that its truth may be a sample? Where it is not, no other backend is run
+ * (moe_check_params.backends). */
+MOE_API bool moe_check_may_sample(const moe_problem *problem, const moe_check_params *params);
 
 /* Runs `problem` on `backend` and judges it. Returns MOE_OK whenever a verdict was reached (also
  * FAIL and SKIP). params may be NULL. Free with moe_check_result_destroy. */
