@@ -265,8 +265,8 @@ typedef struct moe_check_params {
                                are judged as well; NULL: none does */
     const char *scout; /* which one; "none"; NULL: openblas:fp32, where it is usable and may take
                           a minute at most. Not the one that is judged */
-    const moe_progress *progress;     /* run, oracle, comparison, identities, explanation, and each
-                                         slot of the backend that is called; or NULL */
+    const moe_progress *progress; /* run, oracle, comparison, fast run, identities, explanation, and
+                                     each slot of the backend that is called; or NULL */
     const moe_check_waiting *waiting; /* or NULL */
 } moe_check_params;
 
